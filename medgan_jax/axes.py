@@ -1,0 +1,38 @@
+"""Means and gathers over devices, which are identities where no device axis is bound.
+
+Under `jit` over a mesh an array is global and a plain mean is already the mean over devices. Under `pmap`
+each device sees its own rows, and the axis `DEVICES` is bound. Code that calls these two helpers (gradients,
+batch statistics, logged terms, image pools) is therefore the same program in both.
+"""
+
+import jax
+import jax.numpy as jnp
+
+DEVICES = "devices"
+
+
+def bound(name: str = DEVICES) -> bool:
+    """Whether the device axis `name` is bound in the program being traced."""
+    try:
+        jax.lax.axis_size(name)
+    except NameError:
+        return False
+    return True
+
+
+def mean(tree):
+    """Mean of every leaf over devices; the tree itself where no device axis is bound."""
+    return jax.lax.pmean(tree, DEVICES) if bound() else tree
+
+
+def gather(x: jax.Array) -> jax.Array:
+    """Rows `(B, ...)` of all devices joined to `(B * devices, ...)`, in device order."""
+    return jax.lax.all_gather(x, DEVICES, tiled=True) if bound() else x
+
+
+def own_rows(x: jax.Array, rows: int) -> jax.Array:
+    """The `rows` rows of a gathered array that belong to this device: the inverse of `gather`."""
+    if not bound():
+        return x
+    start = jax.lax.axis_index(DEVICES) * rows
+    return jax.lax.dynamic_slice_in_dim(jnp.asarray(x), start, rows)
