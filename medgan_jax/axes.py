@@ -21,13 +21,28 @@ def bound(name: str = DEVICES) -> bool:
 
 
 def mean(tree):
-    """Mean of every leaf over devices; the tree itself where no device axis is bound."""
-    return jax.lax.pmean(tree, DEVICES) if bound() else tree
+    """Mean of every floating-point leaf over devices; the tree itself where no device axis is bound."""
+    if not bound():
+        return tree
+
+    def leaf_mean(leaf):
+        return jax.lax.pmean(leaf, DEVICES) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf
+
+    return jax.tree.map(leaf_mean, tree)
 
 
 def gather(x: jax.Array) -> jax.Array:
     """Rows `(B, ...)` of all devices joined to `(B * devices, ...)`, in device order."""
     return jax.lax.all_gather(x, DEVICES, tiled=True) if bound() else x
+
+
+def of_first_device(x: jax.Array) -> jax.Array:
+    """The value that the first device holds, on all devices: a random choice that all of them must share."""
+    if not bound():
+        return x
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(of_first_device(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+    return jax.lax.all_gather(x, DEVICES)[0]
 
 
 def own_rows(x: jax.Array, rows: int) -> jax.Array:

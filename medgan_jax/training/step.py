@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from medgan_jax import axes
+from medgan_jax.errors import UserError
 from medgan_jax.game import Context, Initialisation, Networks, Phase, Stage, TrainState, Tree, name_key, view
 
 INITIALISE, TRAIN, INFER = 0, 1, 2
@@ -258,5 +259,8 @@ def interleaved_slices(leaf: jax.Array, slices: int, phase: str) -> jax.Array:
     """`(B, ...)` cut to `(slices, B / slices, ...)`; each slice takes rows from all devices."""
     rows = leaf.shape[0]
     if rows % slices:
-        raise ValueError(f"phase {phase!r}: {slices} slices do not divide a batch of {rows}")
+        raise UserError(
+            f"phase {phase!r}: accumulation over {slices} slices does not divide a batch of {rows} rows a device; "
+            "change the batch size"
+        )
     return leaf.reshape(rows // slices, slices, *leaf.shape[1:]).swapaxes(0, 1)
