@@ -453,12 +453,16 @@ class Prediction:
     """How `predict` uses the game on a user's image.
 
     input: name of the batch's field that takes the image. output: name of the image of `infer` that is written.
-    intensity: array in the file's units -> invertible map to the network's range.
+    intensity: array in the file's units -> invertible map to the network's range. rank: of the images that the
+    networks take; a volume given to networks of rank 2 is done slice by slice. restore_units: whether the output is
+    an image in the input's units (False for masks and maps).
     """
 
     input: str
     output: str
     intensity: Callable[[Any], Any]
+    rank: int = 2
+    restore_units: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -469,7 +473,8 @@ class Experiment:
     infer: (nets, prepared batch, key) -> named images `(B, ...)`, pure.
     baseline: the trivial method, scored beside this one.
     metrics: measured on test cases. select: name of the metric on validation data that chooses the best state.
-    images: names of the images to show, in order; value_range: what is black and what is white in them.
+    images: names of the images to show, in order; value_range: what is black and what is white in them,
+        image_ranges the same for single ones.
     terms: what each loss term is and its weight, in words, for `describe`.
     unknowns: what the paper does not say and the project chose.
     """
@@ -483,6 +488,7 @@ class Experiment:
     baseline: Baseline | None = None
     images: tuple[str, ...] = ()
     value_range: tuple[float, float] = (-1.0, 1.0)
+    image_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     early_stopping: EarlyStopping | None = None
     prediction: Prediction | None = None
     terms: Mapping[str, str] = dataclasses.field(default_factory=dict)

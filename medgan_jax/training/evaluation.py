@@ -1,0 +1,166 @@
+"""Measures a game on validation or test cases: the method, and the trivial baseline beside it, case by case."""
+
+import csv
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medgan_jax.data.pipeline import evaluation_batches
+from medgan_jax.game import Experiment, Stage, TrainState, Tree, inference_networks
+from medgan_jax.training.parallel import Layout
+from medgan_jax.training.step import INFER, run_key
+from medgan_jax.training.writers import to_json_number
+
+
+@dataclasses.dataclass
+class Measured:
+    """Values of every metric over cases: `values[metric]` is `(n,)`, or a dict of such arrays; with some images."""
+
+    values: dict[str, Any]
+    images: dict[str, np.ndarray]
+    cases: int
+
+
+class Evaluator:
+    """Compiled inference and metrics of an experiment's last stage."""
+
+    def __init__(self, experiment: Experiment, layout: Layout):
+        self.experiment, self.layout = experiment, layout
+        self.stage: Stage = experiment.stages[-1]
+        self.frozen = layout.replicate(self.stage.frozen_variables)
+        self._method = jax.jit(self._measure_method, out_shardings=layout.replicated)
+        self._baseline = jax.jit(self._measure_baseline, out_shardings=layout.replicated)
+
+    def _measure(self, outputs: Mapping[str, jax.Array], batch: Tree):
+        values = {metric.name: metric.per_case(outputs, batch) for metric in self.experiment.metrics}
+        return values, {name: outputs[name] for name in self.experiment.images if name in outputs}
+
+    def _measure_method(self, state: TrainState, frozen: Tree, batch: Tree, key: jax.Array):
+        batch = self.stage.prepare(batch, key)
+        nets = inference_networks(self.stage, state, frozen, key)
+        return self._measure(self.experiment.infer(nets, batch, key), batch)
+
+    def _measure_baseline(self, fitted: Tree, batch: Tree, key: jax.Array):
+        batch = self.stage.prepare(batch, key)
+        return self._measure(self.experiment.baseline.apply(fitted, batch, key), batch)
+
+    def method(self, state: TrainState, source, *, limit: int | None = None) -> Measured:
+        """The metrics of the trained networks on all cases of `source`, or on the first `limit`."""
+        weights = state.replace(optimizers={}, memory=())
+        return self._run(lambda batch, key: self._method(weights, self.frozen, batch, key), source, limit)
+
+    def baseline(self, source, fitted: Tree = (), *, limit: int | None = None) -> Measured | None:
+        """The metrics of the trivial method, or None if the experiment has none."""
+        if self.experiment.baseline is None:
+            return None
+        return self._run(lambda batch, key: self._baseline(fitted, batch, key), source, limit)
+
+    def fit_baseline(self, limit: int = 512) -> Tree:
+        """What the baseline learns from the first `limit` training cases."""
+        baseline, data = self.experiment.baseline, self.stage.data
+        if baseline is None or baseline.fit is None:
+            return ()
+        prepare = jax.jit(self.stage.prepare)
+        train = data.train if not isinstance(data.train, Mapping) else next(iter(data.train.values()))
+        batches = self._batches(train.source, limit)
+        return baseline.fit(jax.device_get(prepare(batch, key)) for batch, _, key in batches)
+
+    def _batches(self, source, limit: int | None):
+        data = self.stage.data
+        devices = self.layout.mesh.shape["data"]
+        size = -(-min(data.evaluation_batch_size, len(source)) // devices) * devices
+        index, count = self.layout.hosts
+        done = 0
+        batches = evaluation_batches(source, size, host_index=index, host_count=count, fields=data.fields)
+        for number, (batch, real) in enumerate(batches):
+            if limit is not None and done >= limit:
+                return
+            key = jax.random.fold_in(run_key(0, INFER), number)
+            done += real
+            yield self.layout.put(batch), real, key
+
+    def _run(self, measure, source, limit: int | None) -> Measured:
+        parts, pictures, cases = [], [], 0
+        for batch, real, key in self._batches(source, limit):
+            values, images = jax.device_get(measure(batch, key))
+            parts.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:real], values))
+            if cases < 8:
+                pictures.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:real], images))
+            cases += real
+        join = lambda *leaves: np.concatenate(leaves)  # noqa: E731
+        return Measured(jax.tree.map(join, *parts), jax.tree.map(join, *pictures), cases)
+
+
+def summarise(experiment: Experiment, measured: Measured) -> dict[str, dict]:
+    """`{metric: {"mean", "sd", "n", "undefined", "unit", "higher_is_better"}}`.
+
+    Cases in which a metric is undefined (NaN) are left out and counted. A measure of the whole set, such as
+    ROC-AUC, has no standard deviation over cases.
+    """
+    table = {}
+    for metric in experiment.metrics:
+        values = measured.values[metric.name]
+        row = {"unit": metric.unit, "higher_is_better": metric.higher_is_better}
+        if metric.summary is not None:
+            row |= {"mean": to_json_number(metric.summary(values)), "sd": None, "n": measured.cases, "undefined": 0}
+        else:
+            values = np.asarray(values, np.float64)
+            defined = values[~np.isnan(values)]
+            spread = defined.std(ddof=1) if defined.size > 1 else float("nan")
+            row |= {
+                "mean": to_json_number(defined.mean()) if defined.size else None,
+                "sd": to_json_number(spread),
+                "n": int(defined.size),
+                "undefined": int(values.size - defined.size),
+            }
+        table[metric.name] = row
+    return table
+
+
+def score(experiment: Experiment, measured: Measured, name: str) -> float:
+    """One metric's mean; larger is better after `better` has been asked."""
+    mean = summarise(experiment, measured)[name]["mean"]
+    return float("nan") if mean is None else mean
+
+
+def better(value: float, best: float | None, *, higher_is_better: bool) -> bool:
+    """Whether `value` improves on `best`; NaN never does."""
+    if np.isnan(value):
+        return False
+    return best is None or (value > best if higher_is_better else value < best)
+
+
+def write_cases(
+    path: pathlib.Path, source, measured: Measured, baseline: Measured | None, prefix: str = "baseline"
+) -> None:
+    """A CSV with a line a case: id, subject, and every per-case value of the method and of the baseline."""
+    columns: dict[str, Sequence] = {"id": source.ids[: measured.cases], "subject": source.subjects[: measured.cases]}
+    columns |= flat_columns("", measured.values)
+    if baseline is not None:
+        columns |= flat_columns(f"{prefix}/", baseline.values)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def flat_columns(prefix: str, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Per-case values by name; measures that need several arrays a case get one column each."""
+    columns = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            columns |= flat_columns(f"{prefix}{name}/", value)
+        elif np.ndim(value) == 1:
+            columns[prefix + name] = np.asarray(value)
+    return columns
+
+
+def diversity_images(images: Mapping[str, np.ndarray], names: Sequence[str]) -> jnp.ndarray | None:
+    """The images whose diversity is logged: the last but not the target or error, or None."""
+    shown = [name for name in names if name in images and name not in ("target", "error", "input")]
+    return jnp.asarray(images[shown[-1]]) if shown else None

@@ -1,0 +1,438 @@
+"""The loop of a run: stages, logs, evaluation, checkpoints, resuming. It knows no method and computes no gradient.
+
+The order of resuming: (1) the newest checkpoint that verifies, of which (2) the metadata tell stage, step and best
+value so far; (3) arrays are restored onto this run's devices; (4) logs beyond that step are forgotten; (5) data and
+randomness go on by themselves, because both are functions of (seed, step).
+"""
+
+import contextlib
+import hashlib
+import pathlib
+import signal
+import threading
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medgan_jax.configuration import RunOptions
+from medgan_jax.data.pipeline import Prefetch, train_batches
+from medgan_jax.errors import UserError
+from medgan_jax.game import Experiment, Stage, TrainState
+from medgan_jax.training import evaluation, health, writers
+from medgan_jax.training.checkpoints import Checkpoints, import_weights
+from medgan_jax.training.parallel import Layout, make_executor
+
+SCHEMA = 1
+
+
+class StopSignal:
+    """Notes SIGTERM while it is entered, so that the loop can save and leave at a step that all processes agree on."""
+
+    def __init__(self):
+        self.received = False
+
+    def __enter__(self):
+        self._previous = None
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def _note(self, *_):
+        self.received = True
+
+    def __exit__(self, *_):
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def agreed(self) -> bool:
+        """Whether any process was told to stop: the same answer in all of them."""
+        if jax.process_count() == 1:
+            return self.received
+        from jax.experimental import multihost_utils
+
+        return bool(np.any(multihost_utils.process_allgather(np.array(self.received))))
+
+
+class Lane:
+    """One seed of a run: its directory, checkpoints, curves, and the best validation value so far."""
+
+    def __init__(self, seed: int, directory: pathlib.Path, say):
+        self.seed, self.directory = seed, directory
+        self.checkpoints = Checkpoints(directory / "checkpoints", schema=SCHEMA, warn=say)
+        self.curves: writers.CurveWriter | None = None
+        self.best: dict = {"value": None, "step": None, "evaluations_since": 0}
+
+    def open_curves(self, step: int) -> None:
+        if jax.process_index() == 0:
+            self.curves = writers.CurveWriter(self.directory, resume_step=step)
+
+    def write(self, step: int, scalars) -> None:
+        if self.curves is not None:
+            self.curves.write(step, scalars)
+
+    def close(self) -> None:
+        try:
+            self.checkpoints.close()
+        finally:
+            if self.curves is not None:
+                self.curves.close()
+
+
+def data_seed(seed: int, stage: str) -> int:
+    """Seed of the data order of one stage, far from those of neighbouring seeds."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stage}".encode()).digest()[:4], "little") >> 1
+
+
+class Executors:
+    """The compiled stages of an experiment, made when first needed and shared by all seeds."""
+
+    def __init__(self, experiment: Experiment, layout: Layout, options: RunOptions, lanes: int):
+        self.experiment, self.layout, self.options, self.lanes = experiment, layout, options, lanes
+        self._stages: dict[int, object] = {}
+        self._evaluator: evaluation.Evaluator | None = None
+
+    def stage(self, index: int):
+        """The executor of a stage."""
+        if index not in self._stages:
+            stage = self.experiment.stages[index]
+            self._stages[index] = make_executor(stage, self.layout, self.options, lanes=self.lanes)
+        return self._stages[index]
+
+    @property
+    def evaluator(self) -> evaluation.Evaluator:
+        """The evaluator of the last stage, on the devices of one lane."""
+        if self._evaluator is None:
+            last = self.stage(len(self.experiment.stages) - 1)
+            self._evaluator = evaluation.Evaluator(self.experiment, getattr(last, "lane_layout", self.layout))
+        return self._evaluator
+
+
+class TrainingRun:
+    """Trains one group of seeds from wherever their directories stand to the end, a stop, or `options.steps`."""
+
+    def __init__(self, executors: Executors, options: RunOptions, seeds: Sequence[int], directories, progress_total=None):
+        self.executors, self.options, self.seeds = executors, options, list(seeds)
+        self.experiment, self.config = executors.experiment, executors.experiment.config
+        self.ends = np.cumsum([stage.steps for stage in self.experiment.stages]).tolist()
+        self.stop_at = min(self.ends[-1], options.steps or self.ends[-1])
+        self.display = None
+        self.lanes = [Lane(s, d, self.say) for s, d in zip(seeds, directories, strict=True)]
+        self.step, self.stage_index, self.finished = 0, 0, False
+        self.state = None
+        self.saved_step = None
+
+    # -- talking ------------------------------------------------------------------------------------------------
+
+    def say(self, line: str) -> None:
+        """A line for the person who watches, from process 0."""
+        if jax.process_index() != 0:
+            return
+        if self.display is not None:
+            self.display.say(line)
+        elif self.options.progress:
+            writers.rich.console.Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+
+    # -- starting and resuming ----------------------------------------------------------------------------------
+
+    def first_batches(self, stage: Stage) -> list:
+        """A first batch of each lane, for shapes and for memory that is filled from data."""
+        index, count = self.executors.layout.hosts
+        return [
+            next(
+                train_batches(
+                    stage.data,
+                    seed=data_seed(lane.seed, stage.name),
+                    repeats=stage.repeats,
+                    host_index=index,
+                    host_count=count,
+                    threads=0,
+                )
+            )
+            for lane in self.lanes
+        ]
+
+    def fresh_states(self, index: int) -> list[TrainState]:
+        executor, stage = self.executors.stage(index), self.experiment.stages[index]
+        batches = self.first_batches(stage)
+        return [executor.initialise(batch, lane.seed) for batch, lane in zip(batches, self.lanes, strict=True)]
+
+    def templates(self, index: int) -> list[TrainState]:
+        return [template_of(state) for state in self.fresh_states(index)]
+
+    def start(self) -> None:
+        """Takes up the newest state that all lanes can give, or begins."""
+        found = self.restore()
+        if found is None:
+            states = self.fresh_states(0)
+            if self.options.init_from:
+                states = [warm_start(state, self.options.init_from, self.say) for state in states]
+        else:
+            states, metadata = found
+            self.stage_index, self.step = metadata[0]["stage"], metadata[0]["step"]
+            self.finished = all(each["finished"] for each in metadata)
+            for lane, each in zip(self.lanes, metadata, strict=True):
+                lane.best = each["best"]
+            self.say(f"resuming at step {self.step}")
+        self.saved_step = self.step if found else None
+        self.state = self.executors.stage(self.stage_index).enter(states)
+        for lane in self.lanes:
+            lane.open_curves(self.step)
+
+    def restore(self):
+        """States and metadata at the newest step that verifies in every lane; None to begin anew."""
+        common = set.intersection(*(set(lane.checkpoints.steps()) for lane in self.lanes))
+        damaged = None
+        for step in sorted(common, reverse=True):
+            try:
+                metadata = [lane.checkpoints.metadata(step=step) for lane in self.lanes]
+                templates = self.templates(metadata[0]["stage"])
+                pairs = zip(self.lanes, templates, strict=True)
+                restored = [lane.checkpoints.restore(template, step=step) for lane, template in pairs]
+                return [state for state, _ in restored], metadata
+            except UserError as error:
+                if "does not verify" not in str(error) and "verifies" not in str(error):
+                    raise
+                damaged = error
+                self.say(f"checkpoint of step {step} is passed over: {error}")
+        if damaged is not None:
+            raise damaged
+        return None
+
+    # -- playing ------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Trains; returns the step that was reached."""
+        with contextlib.ExitStack() as stack:
+            for lane in self.lanes:
+                stack.callback(lane.close)
+            self.start()
+            stop = stack.enter_context(StopSignal())
+            while not self.finished and self.step < self.stop_at:
+                if self.step >= self.ends[self.stage_index]:
+                    self.next_stage()
+                if not self.play_stage(stop):
+                    self.say(f"stopped at step {self.step} by SIGTERM; the same command goes on from there")
+                    break
+            self.save(wait=True)
+        return self.step
+
+    def next_stage(self) -> None:
+        states = self.executors.stage(self.stage_index).leave(self.state)
+        self.stage_index += 1
+        executor, stage = self.executors.stage(self.stage_index), self.experiment.stages[self.stage_index]
+        batches = self.first_batches(stage)
+        fresh = self.fresh_states(self.stage_index)
+        group = zip(states, fresh, batches, self.lanes, strict=True)
+        states = [executor.carry_over(old, new, batch, lane.seed) for old, new, batch, lane in group]
+        self.state = executor.enter(states)
+        self.say(f"stage {stage.name}")
+
+    def batches(self, stage: Stage):
+        """Batches of all lanes from the present step on."""
+        index, count = self.executors.layout.hosts
+        start = self.step - (self.ends[self.stage_index] - stage.steps)
+        streams = [
+            train_batches(
+                stage.data,
+                seed=data_seed(lane.seed, stage.name),
+                start_step=start,
+                repeats=stage.repeats,
+                host_index=index,
+                host_count=count,
+            )
+            for lane in self.lanes
+        ]
+        return zip(*streams, strict=True)
+
+    def play_stage(self, stop: StopSignal) -> bool:
+        """Plays the present stage to its end or to `stop_at`; False if a signal asked to stop."""
+        stage, executor = self.experiment.stages[self.stage_index], self.executors.stage(self.stage_index)
+        end = min(self.ends[self.stage_index], self.stop_at)
+        images = self.config.batch_size * len(self.lanes)
+        on_first = self.options.progress and jax.process_index() == 0
+        self.display = writers.ProgressDisplay(end, self.step, images, enabled=on_first)
+        pending: list[tuple[int, dict]] = []
+        profiler = Profiler(self.options.profile, self.lanes[0].directory)
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.forget_display)
+            stack.callback(profiler.stop)
+            prefetch = stack.enter_context(Prefetch(self.batches(stage), executor.put))
+            while self.step < end and not self.finished:
+                self.state, terms = executor.step(self.state, next(prefetch), self.seeds)
+                self.step += 1
+                pending.append((self.step, terms))
+                if len(pending) == 1 and self.display._first + 1 == self.step:
+                    jax.block_until_ready(terms)
+                    prefetch.seconds_waited = 0.0
+                    self.display.begin()
+                profiler.after(self.step)
+                due = self.due(end)
+                if self.step % self.options.log_every == 0 or any(due.values()):
+                    self.flush(pending, stage, prefetch.seconds_waited)
+                    if stop.agreed():
+                        self.save()
+                        return False
+                if due["evaluation"]:
+                    self.evaluate()
+                if due["checkpoint"]:
+                    self.save()
+        return True
+
+    def due(self, end: int) -> dict[str, bool]:
+        at_end = self.step == end
+        last_stage = self.stage_index == len(self.ends) - 1
+        every = self.config.evaluate_every
+        return {
+            "evaluation": last_stage and (self.step % every == 0 or self.step == self.ends[-1]),
+            "checkpoint": at_end or self.step % self.options.checkpoint_every == 0,
+        }
+
+    def forget_display(self) -> None:
+        self.display.close()
+        self.display = None
+
+    def flush(self, pending: list, stage: Stage, waited: float) -> None:
+        """Fetches the terms of the steps since the last flush, checks them, and logs their means."""
+        steps, fetched = zip(*pending, strict=True)
+        fetched = jax.device_get(list(fetched))
+        pending.clear()
+        phases = [phase.name for phase in stage.phases]
+        for step, terms in zip(steps, fetched, strict=True):
+            found = health.first_non_finite(terms, phases)
+            if found is not None:
+                kept = self.saved_step if self.saved_step is not None else "none"
+                raise UserError(
+                    f"step {step}: term {found[1]!r} of phase {found[0]!r} is not finite; the run stops "
+                    f"(last good checkpoint: step {kept}); lower the learning rate or look at the input"
+                )
+        speeds = None
+        for number, lane in enumerate(self.lanes):
+            means = writers.mean_terms(fetched, number)
+            if speeds is None:
+                speeds = self.display.show(self.step, waited, means)
+            lane.write(self.step, {**means, **speeds})
+
+    # -- evaluating and saving ----------------------------------------------------------------------------------
+
+    def canonical(self) -> list[TrainState]:
+        return self.executors.stage(self.stage_index).leave(self.state)
+
+    def evaluate(self) -> None:
+        """Measures on validation cases; keeps the best state; writes the sample grid."""
+        source = self.experiment.stages[-1].data.validation
+        if source is None or not self.experiment.metrics:
+            return
+        evaluator = self.executors.evaluator
+        for lane, state in zip(self.lanes, self.canonical(), strict=True):
+            measured = evaluator.method(state, source, limit=self.config.evaluation_cases)
+            table = evaluation.summarise(self.experiment, measured)
+            scalars = {f"validation/{name}": row["mean"] for name, row in table.items() if row["mean"] is not None}
+            images = evaluation.diversity_images(measured.images, self.experiment.images)
+            if images is not None:
+                scalars["health/diversity"] = float(health.diversity(images))
+            lane.write(self.step, scalars)
+            if jax.process_index() == 0 and measured.images:
+                path = lane.directory / "samples" / f"step_{self.step:08d}.png"
+                writers.write_grid(path, measured.images, value_range=self.experiment.value_range)
+            self.say(
+                f"step {self.step}  validation  "
+                + "  ".join(f"{name} {row['mean']:.4g}" for name, row in table.items() if row["mean"] is not None)
+            )
+            self.select(lane, state, table)
+
+    def select(self, lane: Lane, state: TrainState, table: dict) -> None:
+        """Saves the best state so far, and stops early where the experiment asks for it."""
+        name = self.experiment.select
+        if name is None:
+            return
+        value = table[name]["mean"]
+        value = float("nan") if value is None else value
+        higher = self.experiment.metric(name).higher_is_better
+        if evaluation.better(value, lane.best["value"], higher_is_better=higher):
+            lane.best = {"value": value, "step": self.step, "evaluations_since": 0}
+            lane.checkpoints.save(self.step, state, self.metadata(lane), kind="best")
+        else:
+            lane.best = {**lane.best, "evaluations_since": lane.best["evaluations_since"] + 1}
+        stopping = self.experiment.early_stopping
+        if stopping is not None and all(l.best["evaluations_since"] >= stopping.patience for l in self.lanes):
+            self.finished = True
+            self.say(f"step {self.step}  no better {name} in {stopping.patience} evaluations: stopped early")
+
+    def metadata(self, lane: Lane) -> dict:
+        return {
+            "experiment": self.experiment.id,
+            "stage": self.stage_index,
+            "stage_name": self.experiment.stages[self.stage_index].name,
+            "step": self.step,
+            "seed": lane.seed,
+            "best": lane.best,
+            "finished": self.finished or self.step >= self.ends[-1],
+        }
+
+    def save(self, *, wait: bool = False) -> None:
+        """Saves the present state of every lane, unless it is saved already."""
+        if self.saved_step != self.step and self.step > 0:
+            for lane, state in zip(self.lanes, self.canonical(), strict=True):
+                lane.checkpoints.save(self.step, state, self.metadata(lane))
+            self.saved_step = self.step
+        if wait:
+            for lane in self.lanes:
+                lane.checkpoints.wait()
+
+
+class Profiler:
+    """Traces a few steps after the first ones, if asked to."""
+
+    def __init__(self, steps: int, directory: pathlib.Path, skip: int = 3):
+        self.steps, self.directory, self.skip = steps, directory, skip
+        self._seen, self._running = 0, False
+
+    def after(self, step: int) -> None:
+        if not self.steps:
+            return
+        self._seen += 1
+        if self._seen == self.skip:
+            jax.profiler.start_trace(str(self.directory / "profile"))
+            self._running = True
+        elif self._seen == self.skip + self.steps:
+            self.stop()
+
+    def stop(self) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
+
+
+def template_of(state: TrainState) -> TrainState:
+    """Shapes, types and shardings of a state, for restoring."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+
+
+def warm_start(state: TrainState, path: str, say) -> TrainState:
+    """`state` with the parameters and statistics that the weights at `path` have for it; the rest stays as it was."""
+    weights = dict(jax.tree_util.tree_leaves_with_path(import_weights(weights_file(path))))
+    own = {"params": state.params, "variables": state.variables}
+    taken = 0
+
+    def choose(tree_path, leaf):
+        nonlocal taken
+        value = weights.get(tree_path)
+        if value is None or value.shape != leaf.shape:
+            return leaf
+        taken += 1
+        return jax.device_put(value.astype(leaf.dtype), leaf.sharding)
+
+    filled = jax.tree_util.tree_map_with_path(choose, own)
+    if not taken:
+        raise UserError(f"--init_from {path}: none of its weights fits this experiment's networks")
+    say(f"took {taken} of {len(jax.tree.leaves(own))} arrays from {path}; the others keep their initial values")
+    average = {name: {part: filled[part][name] for part in ("params", "variables")} for name in state.ema}
+    return state.replace(**filled, ema=jax.tree.map(jnp.copy, average))
+
+
+def weights_file(path: str) -> pathlib.Path:
+    """The weights that `path` means: a file itself, or the exported weights of a work directory."""
+    path = pathlib.Path(path)
+    return path / "weights.safetensors" if path.is_dir() else path

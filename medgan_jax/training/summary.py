@@ -1,0 +1,63 @@
+"""What a run prints before it compiles: devices, parameters of each network, estimated memory."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import rich.console
+
+from medgan_jax.configuration import RunOptions
+from medgan_jax.game import Experiment, Stage
+from medgan_jax.training.parallel import Layout
+from medgan_jax.training.step import make_initialise
+
+
+def batch_shapes(stage: Stage):
+    """Shapes and types of a training batch of the stage, read from the first records."""
+    from medgan_jax.data.pipeline import train_batches
+
+    batch = next(train_batches(stage.data, seed=0, repeats=stage.repeats, threads=0))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
+
+
+def state_shapes(stage: Stage):
+    """Shapes of the stage's first state, without computing it."""
+    return jax.eval_shape(make_initialise(stage), batch_shapes(stage), stage.frozen_variables, jnp.int32(0))
+
+
+def count(tree) -> int:
+    """Number of values in a tree."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def size(tree) -> int:
+    """Bytes of a tree."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def parameter_counts(stage: Stage) -> dict[str, int]:
+    """Number of parameters of each network of the stage."""
+    return {name: count(params) for name, params in state_shapes(stage).params.items()}
+
+
+def print_summary(experiment: Experiment, layout: Layout, options: RunOptions) -> None:
+    """A few lines on stderr: what will run, where, and how much memory its state needs."""
+    console = rich.console.Console(stderr=True)
+    devices = layout.mesh.devices.size
+    platform = layout.mesh.devices.flat[0].platform
+    console.print(f"{experiment.id}: {devices} {platform} device{'s' * (devices > 1)}, {options.precision}", highlight=False)
+    for stage in experiment.stages:
+        state = state_shapes(stage)
+        networks = ", ".join(f"{name} {count(params):,}" for name, params in state.params.items())
+        trained = {name for phase in stage.phases for name in phase.trains}
+        gradients = size({name: state.params[name] for name in trained})
+        total = size(state) + gradients + size(batch_shapes(stage)) // devices
+        console.print(
+            f"  stage {stage.name}: {stage.steps} steps; parameters: {networks}; "
+            f"about {total / 2**20:.0f} MiB a device for state, gradients and batch, without activations",
+            highlight=False,
+        )
+        for name, frozen in stage.frozen.items():
+            console.print(f"  frozen {name}: {frozen.description}", highlight=False)
+    for name, note in experiment.notes.items():
+        console.print(f"  {name}: {note}", highlight=False)
