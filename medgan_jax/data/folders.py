@@ -1,0 +1,572 @@
+"""Sources from folders of image files and from archives of arrays, with every file checked before use.
+
+Layouts, by the first rule that fits:
+
+1. `train.npz`, `test.npz` (and `validation.npz`) with arrays `images`, or `raw` with `slope` and `intercept`
+   (image = raw * slope + intercept); `labels`, `masks` and any other array with one entry per image; `ids`; a
+   subject column (below); `class_names`. A 3-dimensional array holds 2D images; in a 4-dimensional one a last
+   axis of at most 4 holds channels, otherwise the images are volumes.
+2. `train/`, `test/` (and `validation/`), each laid out as in 4 or 5.
+3. Domain sub-folders, each laid out as in 4, or `trainA/ trainB/ testA/ testB/`: their records together, with
+   the name of the domain as 'domain' in the metadata. `open_domains` gives each domain as a source.
+4. `images/`, or images in the folder itself, beside `labels/`, `masks/` or any other sub-folder whose files
+   have the same names before the suffix: each is a target named like its sub-folder, in the singular. XML
+   files in Pascal VOC form are bounding boxes. A sub-folder of `images/` with DICOM files is a volume.
+5. Paired sub-folders such as `A/ B/`, without images beside them; their names are the fields of the records.
+
+Which part a record belongs to says, for 3 to 5, the table `split.csv` (or the one table with the columns `id`
+and `split`; for domains it may stand beside them, with a column `domain`) or the lists of names
+`splits/train.txt`, ... Without them the fifth of the subjects whose hashes come first are the test part.
+Where no validation part is named, a fifth of the training subjects is, in the same way (`records.held_out`).
+
+The subject of a record is the table's first column among `subject`, `patient`, `case`, or else the first that
+ends in `group`. Without such a column the name tells: `sub-01` for BIDS names, `p01` for `p01_slice12` (what
+stands before the last number, if there is a number in that, too), otherwise the whole name.
+"""
+
+import concurrent.futures
+import csv
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from xml.etree import ElementTree
+
+import numpy as np
+
+from medgan_jax.data import formats
+from medgan_jax.data.formats.arrays import read_arrays
+from medgan_jax.data.records import (
+    VALIDATION_FRACTION,
+    Record,
+    Records,
+    Source,
+    digest,
+    held_out,
+    split_validation,
+)
+from medgan_jax.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+TEST_FRACTION = 0.2
+
+_SPLIT_NAMES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
+_SINGULAR = {
+    "images": "image",
+    "labels": "label",
+    "masks": "mask",
+    "targets": "target",
+    "annotations": "boxes",
+}
+_SUBJECT_COLUMNS = ("subject", "patient", "case")
+_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npz", ".npy")
+_SERIES_SUFFIXES = (".dcm",)
+_CHECKING_THREADS = 8
+_MAXIMUM_CHANNELS = 4
+
+Table = dict[str, dict[str, str]]
+Folders = dict[str | None, pathlib.Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """One record before it is read: its files by field, its part, and what a table says of it."""
+
+    id: str
+    files: Mapping[str, pathlib.Path]
+    subject: str
+    split: str | None
+    row: Mapping[str, str]
+
+
+class FolderSource(Records):
+    """Records in image files; the module describes the layouts, `open_folder` opens them.
+
+    class_names: the words behind a class 'label' of the table, and behind the 'box_labels' of boxes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: pathlib.Path,
+        entries: Sequence[_Entry],
+        class_names: Mapping[str, Sequence[str]],
+    ):
+        super().__init__(
+            name,
+            [entry.id for entry in entries],
+            [entry.subject for entry in entries],
+            [entry.row for entry in entries],
+            class_names.get("label") or class_names.get("boxes") or (),
+        )
+        self._entries, self._class_names = tuple(entries), class_names
+        paths = [path for entry in entries for path in entry.files.values()]
+        with concurrent.futures.ThreadPoolExecutor(_CHECKING_THREADS) as threads:
+            contents = threads.map(_checked, paths)
+            files = [
+                (path.relative_to(root).as_posix(), *found)
+                for path, found in zip(paths, contents, strict=True)
+            ]
+        self.fingerprint = digest(
+            files, self.ids, self.subjects, [entry.row.get("label") for entry in entries]
+        )
+
+    def read(self, index: int) -> Record:
+        entry, record = self._entries[index], {}
+        for field, path in entry.files.items():
+            if path.suffix == ".xml":
+                boxes, names = _read_boxes(path)
+                labels = [self._class_names["boxes"].index(name) for name in names]
+                record |= {"boxes": boxes, "box_labels": np.array(labels, np.int32)}
+            else:
+                record[field] = _read_field(path, field)
+        if "label" in self._class_names and "label" not in record:
+            record["label"] = np.int32(self._class_names["label"].index(entry.row["label"]))
+        return record
+
+    def path(self, index: int, field: str = "image") -> pathlib.Path:
+        """The file that a record's field is read from, for its geometry."""
+        return self._entries[index].files[field]
+
+
+class ArchiveSource(Records):
+    """Records in the arrays of one npz archive; `rows` adds what a table says of its ids."""
+
+    def __init__(self, name: str, path: pathlib.Path, rows: Table):
+        arrays, self.fingerprint = _load_archive(path, *_stamp(path))
+        count = len(arrays["image"])
+        per_record = {
+            field: array
+            for field, array in arrays.items()
+            if array.shape[:1] == (count,) and field not in ("ids", "class_names")
+        }
+        self._arrays = {field: array for field, array in per_record.items() if array.dtype.kind in "biuf"}
+        ids = [str(value) for value in arrays.get("ids", range(count))]
+        columns = {field: array for field, array in per_record.items() if array.ndim == 1}
+        metadata = [
+            {**rows.get(id, {}), **{field: str(column[index]) for field, column in columns.items()}}
+            for index, id in enumerate(ids)
+        ]
+        subjects = [_subject(id, row) for id, row in zip(ids, metadata, strict=True)]
+        super().__init__(name, ids, subjects, metadata, [str(word) for word in arrays.get("class_names", ())])
+
+    def read(self, index: int) -> Record:
+        record = {field: array[index] for field, array in self._arrays.items()}
+        if "slope" in record and "intercept" in record:
+            record["image"] = record["image"] * record["slope"] + record["intercept"]
+        shape = record["image"].shape
+        return {field: _with_type(field, _with_channels(value, shape)) for field, value in record.items()}
+
+
+class _Domains(Records):
+    """The records of several sources in turn, each with its domain in the metadata."""
+
+    def __init__(self, name: str, domains: Mapping[str, Source]):
+        self._places = [(source, index) for source in domains.values() for index in range(len(source))]
+        super().__init__(
+            name,
+            [source.ids[index] for source, index in self._places],
+            [source.subjects[index] for source, index in self._places],
+            [{**row, "domain": domain} for domain, source in domains.items() for row in source.metadata],
+        )
+        self.fingerprint = digest([(domain, source.fingerprint) for domain, source in domains.items()])
+
+    def read(self, index: int) -> Record:
+        source, position = self._places[index]
+        return source[position]
+
+
+def open_folder(path: str | pathlib.Path, *, split: str) -> Source:
+    """The records of one part ('train', 'validation', 'test', or another that its table names) of a folder.
+
+    Every file of that part is read and checked, once in the process, and the fingerprint taken. Raises
+    UserError, with the file's name, for a missing or empty folder, a file that cannot be read, values that
+    are not finite, names that do not pair, a subject in two parts, and a part without records.
+    """
+    root, split = _folder(path), _SPLIT_NAMES.get(split, split)
+    if archives := _archives(root):
+        return _open_archive(root, archives, split)
+    if domains := _domains(root):
+        return _Domains(root.name, _open_domains(root, domains, split))
+    return _open_part(root, {None: root} if not _part_folders(root) else _part_folders(root), split)
+
+
+def open_domains(path: str | pathlib.Path, *, split: str) -> dict[str, Source]:
+    """The unpaired domains of a folder as sources by name: those that have records in this part.
+
+    Reads layout 3 of the module, and sub-folders such as `A/ B/` (also inside `train/`, `test/`) whose files
+    need not pair. Raises UserError like `open_folder`.
+    """
+    root, split = _folder(path), _SPLIT_NAMES.get(split, split)
+    domains = _domains(root)
+    if not domains:
+        parts = _part_folders(root) or {None: root}
+        names = sorted(
+            {folder.name for part in parts.values() for folder in _folders(part) if _files(folder)}
+        )
+        domains = {
+            name: {part: folder / name for part, folder in parts.items() if (folder / name).is_dir()}
+            for name in names
+        }
+    if len(domains) < 2:
+        raise UserError(
+            f"{root} holds no domains: it needs a sub-folder of images for each, such as A/ and B/"
+        )
+    return _open_domains(root, domains, split)
+
+
+def _folder(path: str | pathlib.Path) -> pathlib.Path:
+    root = pathlib.Path(path).expanduser().resolve()
+    if not root.is_dir():
+        reason = "is a file, not a folder" if root.exists() else "does not exist"
+        raise UserError(f"data folder {path} {reason}: name a folder of images, 'phantom' or 'tfds:NAME'")
+    try:
+        empty = not _listing(root)
+    except OSError as error:
+        raise UserError(f"data folder {path} cannot be read ({error.strerror})") from error
+    if empty:
+        raise UserError(f"data folder {path} is empty")
+    return root
+
+
+def _listing(folder: pathlib.Path) -> list[pathlib.Path]:
+    """What a folder holds, in order of names; hidden files and the like are none of its contents."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__")))
+
+
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [path for path in _listing(folder) if path.is_dir()]
+
+
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Images, series and boxes directly in a folder, by the name before the suffix."""
+    found = {}
+    for path in _listing(folder):
+        name = _name(path)
+        if name is None:
+            continue
+        if name in found:
+            raise UserError(
+                f"{folder} holds {found[name].name} and {path.name}, two files of one name: keep one"
+            )
+        found[name] = path
+    return found
+
+
+def _name(path: pathlib.Path) -> str | None:
+    """The name before the suffix; None for what is neither an image nor boxes."""
+    if path.is_dir():
+        is_series = any(file.suffix.lower() in _SERIES_SUFFIXES for file in path.iterdir())
+        return path.name if is_series and path.parent.name in _SINGULAR else None
+    for suffix in (*_SUFFIXES, ".xml"):
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return None
+
+
+def _part_folders(root: pathlib.Path) -> Folders:
+    """`train/`, `validation/`, `test/` and their other spellings, by the name of the part."""
+    folders = {
+        _SPLIT_NAMES.get(folder.name.lower(), folder.name.lower()): folder for folder in _folders(root)
+    }
+    return {part: folders[part] for part in SPLITS if part in folders}
+
+
+def _domains(root: pathlib.Path) -> dict[str, Folders]:
+    """The domains of layout 3, each with its folders by part (None: a table or the hash tells the parts)."""
+    matches = [
+        (re.fullmatch(r"(train|val|valid|validation|test)_?([A-Z])", f.name), f) for f in _folders(root)
+    ]
+    domains = {}
+    for match, folder in matches:
+        if match:
+            part = _SPLIT_NAMES.get(match[1], match[1])
+            domains.setdefault(match[2], {})[part] = folder
+    if domains or _files(root) or (root / "images").is_dir() or _part_folders(root):
+        return domains
+    return {folder.name: {None: folder} for folder in _folders(root) if (folder / "images").is_dir()}
+
+
+def _open_domains(root: pathlib.Path, domains: Mapping[str, Folders], split: str) -> dict[str, Source]:
+    entries = {name: _entries(folders) for name, folders in domains.items()}
+    parts = {name: _assigned(found, split, name) for name, found in entries.items()}
+    if not any(parts.values()):
+        raise UserError(_no_records(root, split, [entry for found in entries.values() for entry in found]))
+    return {
+        name: FolderSource(name, root, part, _class_names(entries[name]))
+        for name, part in parts.items()
+        if part
+    }
+
+
+def _open_part(root: pathlib.Path, folders: Folders, split: str) -> Source:
+    entries = _entries(folders)
+    part = _assigned(entries, split, root.name)
+    if not part:
+        raise UserError(_no_records(root, split, entries))
+    return FolderSource(root.name, root, part, _class_names(entries))
+
+
+def _no_records(root: pathlib.Path, split: str, entries: Iterable[_Entry]) -> str:
+    counts = Counter(entry.split for entry in entries)
+    there = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items(), key=str))
+    return f"{root} has no part '{split}', only {there}: name it in split.csv, or add a sub-folder {split}/"
+
+
+def _entries(folders: Folders) -> list[_Entry]:
+    entries = []
+    for part, folder in folders.items():
+        columns, table = _columns(folder), _table(folder)
+        _check_pairs(folder, columns, table)
+        for id in table if table is not None else next(iter(columns.values())):
+            row = table[id] if table is not None else {}
+            files = {field: files[id] for field, files in columns.items()}
+            named = row.get("split", "").strip().lower() or None
+            entries.append(_Entry(id, files, _subject(id, row), part or _SPLIT_NAMES.get(named, named), row))
+    return entries
+
+
+def _columns(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
+    """Files by field and name; the field that the others have to match stands first."""
+    found = {sub.name: _files(sub) for sub in _folders(folder)}
+    found = {name: files for name, files in found.items() if files}
+    direct = _files(folder)
+    if not direct and "images" not in found:
+        if not found:
+            raise UserError(f"{folder} holds no images: none of its files ends in {', '.join(_SUFFIXES)}")
+        return found
+    images = found.pop("images", None) or direct
+    columns = {"image": images}
+    for name, files in found.items():
+        # A sub-folder of another purpose shares no name with the images; a target has to.
+        if name in _SINGULAR or files.keys() & images.keys():
+            columns[_SINGULAR.get(name, name)] = files
+    return columns
+
+
+def _check_pairs(folder: pathlib.Path, columns: Mapping[str, Mapping], table: Table | None) -> None:
+    first, names = next(iter(columns.items()))
+    for field, files in columns.items():
+        for id in table if table is not None else sorted(names):
+            if id not in files:
+                other = "split.csv" if table is not None else names[id].relative_to(folder)
+                raise UserError(
+                    f"{folder}: '{id}' of {other} has no partner among the files of '{field}': "
+                    "add it, or take the record out"
+                )
+        if table is None:
+            for id in sorted(files.keys() - names.keys()):
+                raise UserError(
+                    f"{folder}: {files[id].relative_to(folder)} has no partner among the files of '{first}': "
+                    "add it, or take it out"
+                )
+
+
+def _table(folder: pathlib.Path) -> Table | None:
+    """What is known of each id: from a csv table, or from lists of names; None where there is neither."""
+    if (path := _table_path(folder)) is not None:
+        return _read_table(path)
+    beside = _table_path(folder.parent)
+    if beside is not None:
+        rows = {id: row for id, row in _read_table(beside).items() if row.get("domain") == folder.name}
+        if rows:
+            return rows
+    lists = {path.stem.lower(): path for path in (folder / "splits").glob("*.txt")}
+    rows = {}
+    for part, path in lists.items():
+        part = _SPLIT_NAMES.get(part, part)
+        if part in SPLITS:
+            rows |= {id: {"split": part} for id in path.read_text(encoding="utf-8").split()}
+    return rows or None
+
+
+def _table_path(folder: pathlib.Path) -> pathlib.Path | None:
+    if (folder / "split.csv").is_file():
+        return folder / "split.csv"
+    tables = [path for path in sorted(folder.glob("*.csv")) if {"id", "split"} <= set(_read_rows(path)[0])]
+    if len(tables) > 1:
+        names = " and ".join(path.name for path in tables[:2])
+        raise UserError(
+            f"{folder} has several tables with the columns id and split ({names}): name one split.csv"
+        )
+    return tables[0] if tables else None
+
+
+def _read_rows(path: pathlib.Path) -> tuple[list[str], list[dict[str, str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or ()), [
+                {k: v for k, v in row.items() if k and v is not None} for row in reader
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a table: {error}") from error
+
+
+def _read_table(path: pathlib.Path) -> Table:
+    columns, rows = _read_rows(path)
+    if "id" not in columns:
+        raise UserError(f"{path} has no column 'id'; its columns are {', '.join(columns) or 'none'}")
+    table = {}
+    for row in rows:
+        id = _name(pathlib.Path(row["id"])) or row["id"]
+        if id in table:
+            raise UserError(f"{path} names '{id}' twice: keep one row")
+        table[id] = row
+    return table
+
+
+def _subject(id: str, row: Mapping[str, str]) -> str:
+    columns = [*_SUBJECT_COLUMNS, *(column for column in row if column.endswith("group"))]
+    for column in columns:
+        if row.get(column):
+            return row[column]
+    name = _name(pathlib.Path(id)) or id
+    if bids := re.match(r"sub-[A-Za-z0-9]+", name):
+        return bids[0]
+    numbered = re.fullmatch(r"(.*\d.*)[_-][A-Za-z]*\d+", name)
+    return numbered[1] if numbered else name
+
+
+def _assigned(entries: Sequence[_Entry], split: str, name: str) -> list[_Entry]:
+    """The entries of a part, after the parts that are not named were held out."""
+    if all(entry.split is None for entry in entries):
+        test = held_out([entry.subject for entry in entries], TEST_FRACTION, "test", name)
+        entries = [dataclasses.replace(e, split="test" if e.subject in test else "train") for e in entries]
+    else:
+        _check_disjoint(entries, name)
+    training = [entry for entry in entries if entry.split == "train"]
+    if split == "test" or not training or any(entry.split == "validation" for entry in entries):
+        return [entry for entry in entries if entry.split == split]
+    if split not in SPLITS:
+        return [entry for entry in entries if entry.split == split]
+    held = held_out([entry.subject for entry in training], VALIDATION_FRACTION, "validation", name)
+    return [entry for entry in training if (entry.subject in held) == (split == "validation")]
+
+
+def _check_disjoint(entries: Iterable[_Entry], name: str) -> None:
+    parts = {}
+    for entry in entries:
+        if parts.setdefault(entry.subject, entry.split) != entry.split and entry.row:
+            raise UserError(
+                f"the table of '{name}' puts subject '{entry.subject}' in {parts[entry.subject]} and in "
+                f"{entry.split}: a subject belongs to one part"
+            )
+
+
+def _class_names(entries: Sequence[_Entry]) -> dict[str, list[str]]:
+    """The words for classes over all parts, so that a class has the same number in each."""
+    names = {}
+    if entries and all(entry.row.get("label") for entry in entries):
+        names["label"] = sorted({entry.row["label"] for entry in entries}, key=_numbers_first)
+    boxes = [path for entry in entries for path in entry.files.values() if path.suffix == ".xml"]
+    if boxes:
+        names["boxes"] = sorted({name for path in boxes for name in _read_boxes(path)[1]})
+    return names
+
+
+def _numbers_first(word: str) -> tuple[int, int, str]:
+    return (0, int(word), "") if word.isdecimal() else (1, 0, word)
+
+
+def _read_boxes(path: pathlib.Path) -> tuple[np.ndarray, list[str]]:
+    """Boxes `(K, 4)` as (top, left, bottom, right) in the file's pixels, and the K names of their classes."""
+    try:
+        objects = ElementTree.parse(path).getroot().findall("object")
+        corners = [
+            [float(o.find("bndbox").findtext(c)) for c in ("ymin", "xmin", "ymax", "xmax")] for o in objects
+        ]
+        names = [o.findtext("name").strip() for o in objects]
+    except (OSError, ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as Pascal VOC boxes: {error}") from error
+    return np.array(corners, np.float32).reshape(-1, 4), names
+
+
+def _read_field(path: pathlib.Path, field: str) -> np.ndarray:
+    image = formats.read_image(path)
+    is_map = field in ("label", "mask") or image.unit == "label" or image.stored_dtype.kind == "b"
+    return image.array.astype(np.int32 if is_map else np.float32)
+
+
+def _checked(path: pathlib.Path) -> tuple[int, str]:
+    """Size and SHA-256 of a file, or of the files of a series, that can be read and holds finite values."""
+    return _check(path, *_stamp(path))
+
+
+def _stamp(path: pathlib.Path) -> tuple[int, int]:
+    """Size and time of change: what is checked once in the process is a file that has not changed since."""
+    files = [path] if path.is_file() else _listing(path)
+    try:
+        stats = [file.stat() for file in files]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+
+
+@functools.cache
+def _check(path: pathlib.Path, size: int, changed: int) -> tuple[int, str]:
+    if path.suffix == ".xml":
+        _read_boxes(path)
+    else:
+        formats.check_image(path)
+    return size, _content_digest(path)
+
+
+def _content_digest(path: pathlib.Path) -> str:
+    content = hashlib.sha256()
+    for file in [path] if path.is_file() else _listing(path):
+        content.update(file.read_bytes())
+    return content.hexdigest()
+
+
+def _archives(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    archives = {_SPLIT_NAMES.get(path.stem.lower(), path.stem.lower()): path for path in root.glob("*.npz")}
+    return archives if "train" in archives or "test" in archives else {}
+
+
+def _open_archive(root: pathlib.Path, archives: Mapping[str, pathlib.Path], split: str) -> Source:
+    rows = _table(root) or {}
+    if split in archives:
+        source = ArchiveSource(root.name, archives[split], rows)
+        return source if split != "train" or "validation" in archives else split_validation(source)[0]
+    if split == "validation" and "train" in archives:
+        return split_validation(ArchiveSource(root.name, archives["train"], rows))[1]
+    raise UserError(f"{root} has no part '{split}', only {', '.join(sorted(archives))}: add {split}.npz")
+
+
+@functools.lru_cache(maxsize=8)
+def _load_archive(path: pathlib.Path, size: int, changed: int) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays under their singular names, with the images as 'image', and the SHA-256 of the file."""
+    arrays = {_SINGULAR.get(name, name): array for name, array in read_arrays(path).items()}
+    if "image" not in arrays and "raw" in arrays:
+        arrays["image"] = arrays.pop("raw")
+    if "image" not in arrays:
+        raise UserError(
+            f"{path} has neither an array 'images' nor 'raw'; it has {', '.join(arrays) or 'none'}"
+        )
+    count = len(arrays["image"])
+    for name in ("slope", "intercept"):
+        if name in arrays:
+            arrays[name] = np.broadcast_to(arrays[name], (count,))
+    for name, array in arrays.items():
+        bad = [] if array.dtype.kind != "f" else np.flatnonzero([not np.isfinite(row).all() for row in array])
+        if len(bad):
+            raise UserError(
+                f"{path}: '{name}' of record {bad[0]} holds NaN or infinity: mend or remove the record"
+            )
+    return arrays, digest(size, _content_digest(path))
+
+
+def _with_channels(value: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
+    """A map of the image's size with a last axis for channels; other values as they are."""
+    has_channels = (len(image) == 3 and image[-1] <= _MAXIMUM_CHANNELS) or len(image) == 4
+    spatial = image[:-1] if has_channels else image
+    return value[..., None] if np.shape(value) == spatial else value
+
+
+def _with_type(field: str, value: np.ndarray) -> np.ndarray:
+    is_image = np.ndim(value) > 1 and field not in ("label", "mask")
+    return np.asarray(value).astype(np.float32 if is_image or value.dtype.kind == "f" else np.int32)

@@ -1,0 +1,127 @@
+"""Sources of records: folders, TFDS, phantoms and arrays, opened by what `--data.source` says."""
+
+import pathlib
+import threading
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from medgan_jax.data.folders import SPLITS, ArchiveSource, FolderSource, open_domains, open_folder
+from medgan_jax.data.records import (
+    ArraySource,
+    Record,
+    Records,
+    Source,
+    common_shape,
+    digest,
+    joined,
+    mapped,
+    split_validation,
+    subset,
+    where,
+)
+from medgan_jax.errors import UserError
+
+__all__ = [
+    "SPLITS",
+    "ArchiveSource",
+    "ArraySource",
+    "FolderSource",
+    "PhantomSource",
+    "Record",
+    "Source",
+    "common_shape",
+    "joined",
+    "mapped",
+    "open_domains",
+    "open_folder",
+    "open_source",
+    "split_validation",
+    "subset",
+    "where",
+]
+
+# Records are drawn in chunks of one size, whatever is asked for: another size could round differently.
+_CHUNK = 8
+
+
+class PhantomSource(Records):
+    """`count` phantoms, each its own subject, as arrays in memory.
+
+    generate: key -> `{field: array}` of one record, pure, for `jit` and `vmap`. Record i of a part is a
+    function of (seed, split, i) alone, on any number of devices; the parts draw from different keys, so no
+    subject is in two. version: part of the fingerprint, to be raised when `generate` draws other images;
+    parameters: what it was made with. Drawn on the CPU, in chunks, when a record is first read.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        generate: Callable[[jax.Array], Mapping[str, jax.Array]],
+        count: int,
+        seed: int,
+        *,
+        split: str = "train",
+        version: int = 1,
+        parameters: Mapping[str, float | int | str] | None = None,
+    ):
+        ids = [f"{split}-{index:05d}" for index in range(count)]
+        super().__init__(f"phantom:{name}", ids, ids)
+        self.fingerprint = digest(self.name, version, dict(parameters or {}), seed, split, count)
+        self._generate, self._seed, self._split = generate, seed, SPLITS.index(split)
+        self._chunks: dict[int, dict[str, np.ndarray]] = {}
+        self._draw = None
+        self._lock = threading.Lock()
+
+    def read(self, index: int) -> Record:
+        number, row = divmod(index, _CHUNK)
+        with self._lock:
+            if number not in self._chunks:
+                self._chunks[number] = self._draw_chunk(number)
+        return {field: array[row] for field, array in self._chunks[number].items()}
+
+    def _draw_chunk(self, number: int) -> dict[str, np.ndarray]:
+        with jax.default_device(_cpu()):
+            if self._draw is None:
+                self._draw = jax.jit(jax.vmap(self._record))
+            drawn = jax.device_get(self._draw(number * _CHUNK + np.arange(_CHUNK)))
+        for array in drawn.values():
+            array.flags.writeable = False
+        return drawn
+
+    def _record(self, index: jax.Array) -> Mapping[str, jax.Array]:
+        part = jax.random.fold_in(jax.random.key(self._seed), self._split)
+        return self._generate(jax.random.fold_in(part, index))
+
+
+def open_source(
+    source: str,
+    *,
+    split: str,
+    phantom: Callable[[str], Source],
+    directory: str | pathlib.Path | None = None,
+) -> Source:
+    """One part of what `--data.source` names: 'phantom', 'tfds:NAME[/CONFIG]', or a folder.
+
+    phantom: split -> the experiment's phantom. directory: where TFDS keeps its data (None: its own default).
+    Raises UserError where there is no such source or part.
+    """
+    if source == "phantom":
+        return phantom(split)
+    if source.startswith("phantom:"):
+        raise UserError(f"data source '{source}': the phantom belongs to the experiment, say 'phantom'")
+    if source.startswith("tfds:"):
+        from medgan_jax.data.prepared import open_prepared
+
+        return open_prepared(source.removeprefix("tfds:"), split=split, directory=directory)
+    return open_folder(source, split=split)
+
+
+def _cpu() -> jax.Device:
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise UserError(
+            "phantoms are drawn on the CPU: add it to JAX_PLATFORMS, as in JAX_PLATFORMS=cuda,cpu"
+        ) from error
