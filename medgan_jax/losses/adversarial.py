@@ -1,9 +1,9 @@
 """Adversarial losses on raw scores (logits): each game as one discriminator and one generator function.
 
-`real` and `fake` are a discriminator's raw outputs of any shape: `(B, 1)`, or a patch map `(B, h, w, 1)` whose
-mean over positions is then taken with the mean over the batch. Discriminator losses are the plain sum of the
-real and the fake part; the one half of pix2pix and CycleGAN is written in those experiments.
-D is the probability sigmoid(score), f the score itself.
+`real` and `fake` are a discriminator's raw outputs of any shape: `(B, 1)`, or a patch map `(B, h, w, 1)`,
+whose mean over positions is taken with the mean over the batch. Discriminator losses are the plain sum of
+the real and the fake part; the one half of pix2pix and CycleGAN is written in those experiments. D is the
+probability sigmoid(score), f the score itself.
 """
 
 import jax

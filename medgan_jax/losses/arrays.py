@@ -1,4 +1,4 @@
-"""What every loss does to its arguments first: float32 at least, equal shapes, roots with a finite gradient."""
+"""What losses do to their arguments first: float32, equal shapes; and norms with a finite gradient."""
 
 import jax
 import jax.numpy as jnp

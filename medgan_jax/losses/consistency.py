@@ -21,8 +21,8 @@ def kspace_magnitude(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """mean (|F prediction| - |F target|)^2, F the *unnormalised* Fourier transform over the spatial axes.
 
     DAGAN's frequency term (Yang et al. 2018), as its published weight 0.1 expects it: real images
-    `(B, ..., C)` in [0, 1], magnitudes of all frequencies, mean over frequencies. With an orthonormal transform
-    the same term is smaller by the number of pixels.
+    `(B, ..., C)` in [0, 1], and the mean over all frequencies. With an orthonormal transform the same term is
+    smaller by the number of pixels.
     """
     prediction, target = promoted_pair(prediction, target)
     axes = tuple(range(1, target.ndim - 1))

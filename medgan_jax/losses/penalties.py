@@ -31,16 +31,17 @@ def interpolates(real: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
 def gradient_penalty(
     critic: Critic, real: jax.Array, fake: jax.Array, key: jax.Array, *, target: float = 1.0
 ) -> jax.Array:
-    """E (||grad f(x^)||_2 - target)^2 at random points x^ between real and fake: Gulrajani et al. 2017, eq. 3.
+    """E (||grad f(x)||_2 - target)^2 at random points x between real and fake: Gulrajani et al. 2017, eq. 3.
 
-    The norm is over *all* non-batch axes. Weight 10 in the paper. `real` and `fake` are `(B, ...)` of one shape.
+    The norm is over *all* non-batch axes; the paper's weight is 10. `real` and `fake` are `(B, ...)` of one
+    shape, else ValueError. `key` draws the points.
     """
     norms = case_norm(input_gradient(critic, interpolates(real, fake, key)))
     return jnp.mean(jnp.square(norms - target))
 
 
 def r1(critic: Critic, real: jax.Array) -> jax.Array:
-    """E ||grad f(x)||_2^2 at real data `(B, ...)`: Mescheder et al. 2018, eq. 9, whose weight is gamma / 2."""
+    """E ||grad f(x)||_2^2 at real data `(B, ...)`: Mescheder et al. 2018, eq. 9, there times gamma/2."""
     return jnp.sum(jnp.square(input_gradient(critic, real))) / real.shape[0]
 
 
@@ -50,5 +51,5 @@ def drift(real: jax.Array) -> jax.Array:
 
 
 def clip_parameters(parameters, limit: float):
-    """Every parameter clipped to [-limit, limit]: the projection of WGAN (Arjovsky et al. 2017, limit 0.01)."""
+    """Every parameter clipped to [-limit, limit]: WGAN's projection (Arjovsky et al. 2017, limit 0.01)."""
     return jax.tree.map(lambda weight: jnp.clip(weight, -limit, limit), parameters)

@@ -1,6 +1,6 @@
 """Losses between features that some network computed: an array, or any pytree of arrays (tap name -> array).
 
-The network is the caller's (`models.features`, or a discriminator's intermediate maps); here are only distances.
+The network is the caller's (`models.features`, or a discriminator's maps); here are only distances.
 """
 
 import jax
@@ -48,7 +48,7 @@ def feature_mean_l2(prediction, target) -> jax.Array:
 
 
 def gram(features: jax.Array) -> jax.Array:
-    """Gram matrices of features `(B, ..., C)`: F^T F / (positions * C), shape `(B, C, C)` (Gatys et al. 2016)."""
+    """Gram matrices `(B, C, C)` of features `(B, ..., C)`: F^T F / (positions * C) (Gatys et al. 2016)."""
     batch, channels = features.shape[0], features.shape[-1]
     flat = promoted(features).reshape(batch, -1, channels)
     return jnp.einsum("bnc,bnd->bcd", flat, flat) / (flat.shape[1] * channels)
@@ -63,8 +63,8 @@ def matched_weight(perceptual: jax.Array, reference: jax.Array, ratio: float) ->
     """Weight that makes `weight * perceptual == ratio * reference` for values measured at initialisation.
 
     Published weights of a perceptual term hold for one set of VGG weights only. With other features, measure
-    both terms once on the first batch, `reference` being the *weighted* pixel term, and keep the ratio that the
-    published weights had. No gradient passes. A perceptual value of 0 gives weight 0.
+    both terms once on the first batch, `reference` being the *weighted* pixel term, and keep the ratio that
+    the published weights had. No gradient passes. A perceptual value of 0 gives weight 0.
     """
     perceptual, reference = jax.lax.stop_gradient((promoted(perceptual), promoted(reference)))
     nonzero = perceptual > 0

@@ -1,4 +1,4 @@
-"""Network factories: linen modules called as `network(x, *, train)`, channels last, in two or three dimensions.
+"""Network factories: linen modules called as `network(x, *, train)`, channels last, of rank 2 or 3.
 
 The spatial rank follows from the input (networks that start from a latent vector have a `rank` field). What
 spatial sizes a network takes is its `sizes`, with `size_multiple` for short; other sizes raise a one-line

@@ -1,4 +1,4 @@
-"""DCGAN's generator and discriminator, general in size, widths, kernel and rank; with those of WGAN-GP and AnoGAN."""
+"""DCGAN's generator and discriminator for any size, widths, kernel and rank; those of WGAN-GP and AnoGAN."""
 
 import math
 from collections.abc import Callable
@@ -15,11 +15,12 @@ from medgan_jax.nn.norm import removes_bias
 
 
 class DCGANGenerator(nn.Module):
-    """Latent vectors (B, Z) -> images (B, *size, channels): a dense projection, then doublings (Radford et al. 2016).
+    """Latent vectors (B, Z) -> images (B, *size, channels) by repeated doubling (Radford et al. 2016).
 
-    The projection makes maps of `widths[0]` channels and of the sides `size / 2^len(widths)`; each following width
-    is one doubling by a transposed convolution, with normalisation and ReLU, and the last doubling makes the image.
-    (The 4x4 'valid' transposed convolution of a 1x1 map in some code is this same projection.)
+    A dense projection makes maps of `widths[0]` channels and of the sides `size / 2^len(widths)`; each
+    further width is one doubling by a transposed convolution with normalisation and ReLU, and the last
+    doubling makes the image. (A 4x4 'valid' transposed convolution of a 1x1 map, in some code, is this same
+    projection.)
 
     size: one side, or all sides. rank: number of spatial axes where `size` is one number.
     upsampling: 'transposed' or 'resize'. activation: of the output.
@@ -50,8 +51,8 @@ class DCGANGenerator(nn.Module):
         if z.ndim != 2:
             raise ValueError(f"latent vectors are (B, Z), not {z.shape}")
         start, first = self.start, self.widths[0]
-        x = nn.Dense(math.prod(start) * first, use_bias=not removes_bias(self.norm), kernel_init=self.kernel_init,
-                     name="project")(z)
+        x = nn.Dense(math.prod(start) * first, use_bias=not removes_bias(self.norm),
+                     kernel_init=self.kernel_init, name="project")(z)
         x = x.reshape(-1, *start, first)
         x = nn.relu(normalised(self.norm, self.scale_init, "project_norm")(x, train=train))
         settings = dict(kernel=self.kernel, up=self.upsampling, kernel_init=self.kernel_init,
@@ -64,13 +65,16 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(Sized, nn.Module):
-    """Images (B, *size, C) -> logits (B, outputs): strided convolutions, then one dense layer (Radford et al. 2016).
+    """Images (B, *size, C) -> logits (B, outputs) by repeated halving (Radford et al. 2016).
 
-    Each of `widths` is one halving with LeakyReLU 0.2, the first without normalisation. (The 4x4 'valid' head of
-    some code is this dense layer.) The dense layer fixes the image size: one side, or all sides.
-    norm: 'batch', or 'none' or 'layer' under a gradient penalty.
-    features: a call with `features=True` returns (logits, maps after each activation, from the image inwards);
-        the last map is AnoGAN's f.
+    Each of `widths` is one halving with LeakyReLU 0.2, the first without normalisation; a dense layer
+    follows. (The 4x4 'valid' convolution at the end of some code is this same layer.) It fixes the image
+    size.
+
+    size: one side, or all sides. rank: number of spatial axes where `size` is one number.
+    norm: 'batch'; 'none' or 'layer' under a gradient penalty.
+    features: a call with `features=True` returns (logits, maps after each activation, from the image
+        inwards); the last map is AnoGAN's f.
     """
 
     size: Size = 64
@@ -113,12 +117,12 @@ def _widths(size: Size, base: int) -> tuple[int, ...]:
 
 
 def dcgan_generator(size: Size = 64, *, channels: int = 3, base: int = 64, **options) -> DCGANGenerator:
-    """The generator of DCGAN at any size: widths 8, 4, 2, 1 times `base` at 64. `options` are its other fields."""
+    """DCGAN's generator at any size: widths 8, 4, 2, 1 times `base` at 64. `options`: other fields."""
     return DCGANGenerator(size, channels, _widths(size, base)[::-1], **options)
 
 
 def dcgan_discriminator(size: Size = 64, *, base: int = 64, **options) -> DCGANDiscriminator:
-    """The discriminator of DCGAN at any size: widths 1, 2, 4, 8 times `base` at 64. `options` are its other fields."""
+    """DCGAN's discriminator at any size: widths 1, 2, 4, 8 times `base` at 64. `options`: other fields."""
     return DCGANDiscriminator(size, _widths(size, base), **options)
 
 
@@ -127,8 +131,9 @@ HE_INIT = initializers.variance_scaling(2.0, "fan_avg", "uniform")
 
 
 def wgan_gp_generator(size: Size = 32, *, channels: int = 3, base: int = 128, **options) -> DCGANGenerator:
-    """WGAN-GP's CIFAR generator: dense to 4x4x512, 5x5 doublings to 256, 128 and 3 (Gulrajani et al. 2017)."""
-    return dcgan_generator(size, channels=channels, base=base, **dict(kernel=5, kernel_init=HE_INIT) | options)
+    """WGAN-GP's CIFAR generator: dense to 4x4x512, 5x5 doublings 256-128-3 (Gulrajani et al. 2017)."""
+    settings = dict(kernel=5, kernel_init=HE_INIT) | options
+    return dcgan_generator(size, channels=channels, base=base, **settings)
 
 
 def wgan_gp_critic(size: Size = 32, *, base: int = 128, **options) -> DCGANDiscriminator:

@@ -37,10 +37,11 @@ def normalised(norm: str, scale_init: Callable, name: str = "norm") -> nn.Module
 
 
 class Layer(nn.Module):
-    """Convolution or enlargement by `strides`, normalisation, dropout, activation: (B, *S, C) -> (B, *T, features).
+    """Convolution or enlargement, normalisation, dropout, activation: (B, *S, C) -> (B, *T, features).
 
-    `up`: None for a convolution, 'transposed' for a transposed one, 'resize' for nearest-neighbour enlargement
-    and a 3x3 convolution. There is no bias in front of a normalisation that would remove it.
+    `strides` shrinks the image, or enlarges it with `up`. `up`: None for a convolution, 'transposed' for a
+    transposed one, 'resize' for nearest-neighbour enlargement and a 3x3 convolution. There is no bias in
+    front of a normalisation that would remove it.
     """
 
     features: int
@@ -69,7 +70,7 @@ class Layer(nn.Module):
 
 
 def receptive_field(layers: Iterable[tuple[int, int]]) -> int:
-    """Side, in input pixels, of what one output sees through `(kernel, stride)` layers in order from the input.
+    """Side in pixels of what one output sees through `(kernel, stride)` layers, from the image inwards.
 
     `receptive_field([(4, 2), (4, 2), (4, 2), (4, 1), (4, 1)])` is 70, the PatchGAN of pix2pix.
     """

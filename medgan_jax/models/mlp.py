@@ -1,4 +1,4 @@
-"""Dense networks for points in the plane and other small vectors: toy games, latent and code discriminators."""
+"""Dense networks for points in the plane and other small vectors: toy games, codes, latent vectors."""
 
 from collections.abc import Callable
 

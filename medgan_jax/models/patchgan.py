@@ -10,15 +10,17 @@ from medgan_jax.models.sizes import Sized, Sizes
 
 
 class PatchGAN(Sized, nn.Module):
-    """C64-C128-C256-C512-1 with 4x4 kernels: a map of logits `(B, *T, 1)`, one for each patch (Isola et al. 2017).
+    """C64-C128-C256-C512-1 with 4x4 kernels: a logit (B, *T, 1) for each patch (Isola et al. 2017).
 
     Condition and image are concatenated by the caller along channels. With `layers` 3, 256x256 gives 30x30
     logits that see 70x70 pixels each; 1 is the 16x16 variant, 5 the 286x286 one, 0 the PixelGAN of 1x1
     convolutions. No normalisation in the first layer.
 
-    layers: number of stride-2 layers; one more of stride 1 and the stride-1 head follow. base: width of the first.
+    layers: number of stride-2 layers; one more of stride 1 and the stride-1 head follow. base: width of the
+        first.
     norm: 'batch' in pix2pix, 'instance' in CycleGAN, 'none' or 'layer' under a gradient penalty.
-    features: a call with `features=True` returns (logits, maps after each activation, from the image inwards).
+    features: a call with `features=True` returns (logits, maps after each activation, from the image
+        inwards).
     """
 
     layers: int = 3

@@ -14,9 +14,9 @@ from medgan_jax.nn.blocks import ResidualBlock, rematerialised
 class ResNetGenerator(Sized, nn.Module):
     """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-out (Zhu et al. 2017, appendix 7.2).
 
-    (B, *S, C) -> (B, *S, out_channels); sides must be multiples of 2^downsamplings. The paper takes 6 blocks at
-    128 and 9 from 256 upwards. Instance normalisation without affine map; mirrored borders in the 7x7 and the
-    residual convolutions.
+    (B, *S, C) -> (B, *S, out_channels); sides must be multiples of 2^downsamplings. The paper takes 6
+    blocks at 128 and 9 from 256 upwards. Instance normalisation without affine map; mirrored borders in the
+    7x7 and the residual convolutions.
 
     dropout: rate within the residual blocks. upsampling: 'transposed', or 'resize' against checkerboards.
     remat: compute each residual block again in the backward pass, to save memory.

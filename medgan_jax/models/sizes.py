@@ -51,9 +51,9 @@ class Sized:
         return self.sizes.exact or self.sizes.multiple
 
     def check_sizes(self, x: jax.Array) -> None:
-        """UserError where `x` (B, *S, C) has spatial sizes that do not fit; ValueError where it is no image."""
+        """UserError where the sides of `x` (B, *S, C) do not fit; ValueError where it is no image."""
         if x.ndim not in (3, 4, 5):
-            raise ValueError(f"{self.title} takes (B, *S, C) with 1 to 3 spatial axes, not an array {x.shape}")
+            raise ValueError(f"{self.title} takes (B, *S, C) with 1 to 3 spatial axes, not {x.shape}")
         if not self.sizes.fit(x.shape[1:-1]):
             raise UserError(f"{self.title} takes {self.sizes}; this one is {in_words(x.shape[1:-1])}")
 
@@ -69,7 +69,7 @@ def sides_of(size: Size, rank: int = 2) -> tuple[int, ...]:
 
 
 def halvings(size: Size, *, smallest: int = 1, most: int | None = None) -> int:
-    """How often all sides can be halved exactly without one falling below `smallest`, at most `most` times."""
+    """How often all sides can be halved exactly, none falling below `smallest`; at most `most` times."""
     sides = sides_of(size)
     whole = math.gcd(*sides)
     count = 0

@@ -17,17 +17,19 @@ from medgan_jax.nn.conv import Conv
 class UNet(Sized, nn.Module):
     """Encoder and decoder joined by concatenation at equal resolution: (B, *S, C) -> (B, *S, out_channels).
 
-    Each of the `len(down)` levels halves the image by a `kernel` convolution of stride 2; sides must be multiples
-    of 2^levels.
+    Each of the `len(down)` levels halves the image by a `kernel` convolution of stride 2; sides must be
+    multiples of 2^levels.
 
-    down: widths of the encoder, from the image inwards. up: widths of the decoder, from the innermost outwards:
-        one less than levels where the last enlargement makes the image itself (`head_kernel` 0, pix2pix), else as
-        many as levels, before a convolution of size `head_kernel` makes the image (DAGAN).
+    down: widths of the encoder, from the image inwards. up: widths of the decoder, from the innermost
+        outwards: one less than levels where the last enlargement makes the image itself (`head_kernel` 0,
+        pix2pix), else as many as levels, before a convolution of size `head_kernel` makes the image
+        (DAGAN).
     without_norm: encoder levels that have no normalisation, counted as in Python.
     dropout: rate in the decoder stages `dropout_stages`, where 0 is the innermost; noise in pix2pix.
     upsampling: 'transposed', or 'resize' against checkerboard patterns and for volumes.
     skips: False leaves the connections out, for ablation.
-    rectify_skips: the decoder's ReLU acts on the encoder's maps too, as in pix2pix; else they come as they are.
+    rectify_skips: the decoder's ReLU acts on the encoder's maps too, as in pix2pix; else they come as they
+        are.
     residual_clip: refinement learning, the output is `clip(input + network(input), -1, 1)`.
     remat: compute each level again in the backward pass, to save memory.
     """
@@ -104,7 +106,7 @@ class UNet(Sized, nn.Module):
 
 
 def depth_for(size: Size, levels: int | None = None, most: int = 8) -> int:
-    """`levels`, or as many as `size` can be halved, at most `most`; UserError where the size does not fit them."""
+    """`levels`, or as often as `size` can be halved, at most `most`; UserError where it does not fit."""
     possible = halvings(size)
     if levels is not None and possible < levels:
         raise UserError(f"a U-Net of depth {levels} takes {Sizes(2**levels)}; "
@@ -120,10 +122,10 @@ def pix2pix_unet(size: Size = 256, *, out_channels: int = 1, base: int = 64, lev
                  **options) -> UNet:
     """The generator of pix2pix (Isola et al. 2017, appendix 6.1): C64-C128-C256-C512-... and back, tanh.
 
-    Eight levels at 256 (54 M parameters with base 64), down to one pixel; `levels` for fewer. The only noise is
-    dropout in the innermost decoder stages of full width, at most three of them (the later PyTorch port spares
-    the innermost one). It acts in training mode, in which pix2pix is evaluated too (`nets.G.peek`).
-    `options` are fields of `UNet`.
+    Eight levels at 256 (54 M parameters with base 64), down to one pixel; `levels` for fewer. The only
+    noise is dropout in the innermost decoder stages of full width, at most three of them (the later PyTorch
+    port spares the innermost one). It acts in training mode, in which pix2pix is evaluated too
+    (`nets.G.peek`). `options` are fields of `UNet`.
     """
     levels = depth_for(size, levels)
     down = tuple(base * min(2**level, 8) for level in range(levels))
@@ -137,8 +139,8 @@ def dagan_unet(size: Size = 256, *, out_channels: int = 1, base: int = 64, level
                refine: bool = True, upsampling: Upsampling = "transposed", **options) -> UNet:
     """The generator of DAGAN (Yang et al. 2018), with refinement learning unless `refine` is False.
 
-    At 256: encoder 64-128-256-512-512-512-512-512 to one pixel, decoder 512-1024-1024-1024-256-128-64-64, a 1x1
-    convolution, tanh. Initial kernels N(0, 0.01^2), truncated. The official code leaves the first
+    At 256: encoder 64-128-256-512-512-512-512-512 to one pixel, decoder 512-1024-1024-1024-256-128-64-64, a
+    1x1 convolution, tanh. Initial kernels N(0, 0.01^2), truncated. The official code leaves the first
     convolution without its activation; here it has one. `options` are fields of `UNet`.
     """
     levels = depth_for(size, levels)
