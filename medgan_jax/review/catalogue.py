@@ -245,7 +245,7 @@ def find(id: str) -> Entry:
     by_id = {entry.id: entry for entry in entries()}
     if id in by_id:
         return by_id[id]
-    raise UserError(f"no experiment is called {id!r}{nearest(id)}; `medgan_jax list` shows all {len(by_id)}")
+    raise UserError(f"no experiment is called {id!r}{nearest(id)}; `python -m medgan_jax list` shows all {len(by_id)}")
 
 
 def nearest(id: str, count: int = 3) -> str:
@@ -256,7 +256,7 @@ def nearest(id: str, count: int = 3) -> str:
         spellings.setdefault(entry.name.lower().replace("-", "_").replace(" ", "_"), entry.id)
     asked = id.lower().replace("-", "_").replace(" ", "_").rsplit(".", 1)[-1].rsplit("/", 1)[-1]
     close = difflib.get_close_matches(asked, spellings, n=2 * count, cutoff=0.5)
-    close += [spelling for spelling in spellings if asked and (asked in spelling)]
+    close += [spelling for spelling in spellings if len(asked) > 2 and asked in spelling]
     names = list(dict.fromkeys(spellings[spelling] for spelling in close))[:count]
     return f"; the nearest {'is' if len(names) == 1 else 'are'} {', '.join(names)}" if names else ""
 

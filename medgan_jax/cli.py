@@ -1,0 +1,416 @@
+"""The command line: `python -m medgan_jax COMMAND`, and the main of every experiment file.
+
+Every mistake a user can make is one line on standard error and exit status 2. JAX is imported only by the commands
+that compute.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, Literal, NoReturn
+
+import medgan_jax
+from medgan_jax.arguments import NO_PREFIX, nearest, parse, value_of
+from medgan_jax.configuration import PRESETS, ExperimentConfig, RunOptions
+from medgan_jax.errors import UserError
+from medgan_jax.review import catalogue
+
+NAME = "medgan_jax"
+PROGRAM = f"python -m {NAME}"
+SHORTHANDS = {"--data.": "--config.data."}
+TRAINING_ONLY = ("steps", "seed", "seeds", "checkpoint_every", "log_every", "init_from", "export", "profile")
+
+
+@dataclasses.dataclass(frozen=True)
+class ListArguments:
+    """Options of `list`.
+
+    application: rows of this application alone (`base` for the base models). json: print JSON.
+    """
+
+    application: str = ""
+    json: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribeArguments:
+    """Options of `describe`.
+
+    preset: values to start from: tiny (tests), small (a two-core CPU) or paper (full size). json: print JSON.
+    """
+
+    preset: Literal["tiny", "small", "paper"] = "paper"
+    json: bool = False
+    config: ExperimentConfig = ExperimentConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments:
+    """Options of `train`.
+
+    preset: values to start from: tiny (tests, seconds), small (a two-core CPU, minutes) or paper (full size).
+    twin: train the method without its adversarial part, for comparison, in WORKDIR/twin.
+    """
+
+    preset: Literal["tiny", "small", "paper"] = "small"
+    twin: bool = False
+    options: RunOptions = dataclasses.field(default=RunOptions(), metadata=NO_PREFIX)
+    config: ExperimentConfig = ExperimentConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateArguments:
+    """Options of `evaluate`.
+
+    json: print JSON and nothing else on standard output.
+    """
+
+    json: bool = False
+    options: RunOptions = dataclasses.field(default=RunOptions(), metadata=NO_PREFIX)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictArguments:
+    """Options of `predict`.
+
+    input: an image, or a folder of images (NIfTI, DICOM, PNG, TIFF). output: folder to write to.
+    """
+
+    input: str = ""
+    output: str = ""
+    options: RunOptions = dataclasses.field(default=RunOptions(), metadata=NO_PREFIX)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """An experiment module that was found and imported. entry: its row of the review, None if it has none."""
+
+    id: str
+    module: ModuleType
+    entry: catalogue.Entry | None
+
+    @property
+    def factory(self) -> Callable[[Any], Any]:
+        """Configuration -> Experiment."""
+        return self.module.experiment
+
+    def preset(self, name: str) -> ExperimentConfig:
+        """The configuration of a preset; UserError if there is no such preset."""
+        if name not in PRESETS:
+            raise UserError(f"--preset is {name!r}; it is one of {', '.join(PRESETS)}")
+        return getattr(self.module.Config, name)()
+
+    @property
+    def headline(self) -> str:
+        """First line of the experiment's docstring."""
+        return (self.module.__doc__ or self.id).strip().splitlines()[0]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit status: 0 if all of it worked, 2 after a user's mistake, 130 after Ctrl-C."""
+    return _status(lambda: _run_command(list(sys.argv[1:] if argv is None else argv)))
+
+
+def main_experiment(module_name: str, argv: Sequence[str] | None = None) -> NoReturn:
+    """The main of an experiment file: trains, evaluates, and exits with the status."""
+    sys.exit(train_and_evaluate(module_name, sys.argv[1:] if argv is None else argv))
+
+
+def train_and_evaluate(module_name: str, argv: Sequence[str]) -> int:
+    """Trains and evaluates an experiment; without options the `small` preset on the embedded phantoms.
+
+    The work directory is `runs/<id>-<preset>` unless `--workdir` names another. Returns the exit status.
+    """
+
+    def run() -> None:
+        method = load(module_name)
+        program = f"python -m {module_name}"
+        place = f"runs/{method.id}-PRESET"
+        description = f"{method.headline} Trains, then evaluates. Without --workdir the run is in {place}."
+        arguments = _train_arguments(method, list(argv), program, description)
+        if not arguments.options.workdir:
+            options = dataclasses.replace(arguments.options, workdir=f"runs/{method.id}-{arguments.preset}")
+            arguments = dataclasses.replace(arguments, options=options)
+            _say(f"preset {arguments.preset}, data {arguments.config.data.source}, run in {options.workdir}/")
+        trained = _train(method, arguments)
+        _show_evaluation(method, trained.options)
+
+    return _status(run)
+
+
+def load(id: str) -> Method:
+    """The experiment called `id`: a row of the review, or the dotted name of any experiment module.
+
+    Raises UserError if there is no such experiment, or the review has it and the project has not yet.
+    """
+    if "." in id:
+        return Method(id.rsplit(".", 1)[1], _import(id), _row(id))
+    entry = catalogue.find(id)
+    if not entry.implemented:
+        raise UserError(
+            f"{entry.id} ({entry.place}: {entry.citation.title}) is not implemented yet; "
+            f"`{PROGRAM} list` says which experiments are"
+        )
+    return Method(entry.id, _import(entry.module), entry)
+
+
+def _row(module_name: str) -> catalogue.Entry | None:
+    return next((entry for entry in catalogue.entries() if entry.module == module_name), None)
+
+
+def _import(module_name: str) -> ModuleType:
+    try:
+        found = importlib.util.find_spec(module_name) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise UserError(f"there is no experiment module {module_name!r}{catalogue.nearest(module_name)}")
+    module = importlib.import_module(module_name)
+    for name in ("Config", "experiment"):
+        if not hasattr(module, name):
+            raise UserError(f"{module_name} is not an experiment: it has no `{name}`; see experiments/_template.py")
+    return module
+
+
+def _status(run: Callable[[], None]) -> int:
+    """Exit status of `run`, with a user's mistake as one line; any other exception is a bug and goes on."""
+    try:
+        run()
+        sys.stdout.flush()
+        return 0
+    except UserError as error:
+        print(f"{NAME}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{NAME}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader has left (`| head`); nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _say(line: str) -> None:
+    """A remark for people, out of the way of results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _run_command(argv: list[str]) -> None:
+    if argv and argv[0] in ("-h", "--help"):
+        print(_overview())
+    elif argv and argv[0] == "--version":
+        print(f"{NAME} {medgan_jax.__version__}")
+    elif not argv:
+        raise UserError(f"no command was given; the commands are {', '.join(COMMANDS)} (see --help)")
+    elif argv[0] not in COMMANDS:
+        known = f"the commands are {', '.join(COMMANDS)}"
+        raise UserError(f"unknown command {argv[0]!r}{nearest(argv[0], COMMANDS)}; {known}")
+    else:
+        COMMANDS[argv[0]](argv[1:])
+
+
+def _overview() -> str:
+    lines = [f"usage: {PROGRAM} COMMAND [options]", "", (medgan_jax.__doc__ or "").strip(), ""]
+    for name, command in COMMANDS.items():
+        lines.append(f"  {name:<10}{command.__doc__.splitlines()[0]}")
+    return "\n".join([*lines, "", f"`{PROGRAM} COMMAND --help` shows a command's options."])
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def list_command(argv: list[str]) -> None:
+    """Every row of the review: id, reference, table, implemented or not, module."""
+    description = f"{list_command.__doc__} Applications: {', '.join(catalogue.applications())}."
+    arguments = parse(ListArguments(), argv, program=f"{PROGRAM} list", description=description)
+    wanted, known = arguments.application, catalogue.applications()
+    if wanted and wanted not in known:
+        raise UserError(f"unknown application {wanted!r}{nearest(wanted, known)}; they are {', '.join(known)}")
+    rows = [entry for entry in catalogue.entries() if wanted in ("", entry.application)]
+    from medgan_jax.review import tables
+
+    if arguments.json:
+        _print_json([tables.listing_facts(entry) for entry in rows])
+        return
+    tables.show(tables.listing(rows))
+    print(f"{len(rows)} rows, {sum(entry.implemented for entry in rows)} implemented")
+
+
+def describe_command(argv: list[str]) -> None:
+    """The game in sentences: networks, phases, losses, data, published values, unknowns."""
+    method, argv = _take_method(argv, "describe", DescribeArguments())
+    program = f"{PROGRAM} describe {method.id}"
+    preset = value_of(argv, "--preset") or DescribeArguments.preset
+    defaults = DescribeArguments(preset=preset, config=method.preset(preset))
+    description = f"{method.headline} Values shown are those of the preset {preset}."
+    arguments = parse(defaults, argv, program=program, description=description, shorthands=SHORTHANDS)
+    from medgan_jax.review import describe
+
+    facts = describe.facts(method.factory(arguments.config), method.module, method.entry, preset=preset)
+    _print_json(facts) if arguments.json else print(describe.sentences(facts))
+
+
+def train_command(argv: list[str]) -> None:
+    """Trains; resumes by itself if the work directory holds a run of the same configuration."""
+    method, argv = _take_method(argv, "train", TrainArguments())
+    program = f"{PROGRAM} train {method.id}"
+    arguments = _train_arguments(method, argv, program, f"{method.headline} {train_command.__doc__}")
+    _need(arguments.options.workdir, "train", "--workdir DIR")
+    _train(method, arguments)
+
+
+def evaluate_command(argv: list[str]) -> None:
+    """Measures a run on the test cases, beside the trivial baseline; writes evaluation.json and a CSV of cases."""
+    method, argv = _take_method(argv, "evaluate", EvaluateArguments())
+    program = f"{PROGRAM} evaluate {method.id}"
+    description = f"{method.headline} {evaluate_command.__doc__} The configuration is read from the run."
+    arguments = parse(EvaluateArguments(), argv, program=program, description=description, hidden=TRAINING_ONLY)
+    _need(arguments.options.workdir, "evaluate", "--workdir DIR")
+    _show_evaluation(method, arguments.options, as_json=arguments.json)
+
+
+def predict_command(argv: list[str]) -> None:
+    """Images in, images out: the same format, geometry and units."""
+    method, argv = _take_method(argv, "predict", PredictArguments())
+    program = f"{PROGRAM} predict {method.id}"
+    description = f"{method.headline} {predict_command.__doc__} The configuration is read from the run."
+    arguments = parse(PredictArguments(), argv, program=program, description=description, hidden=TRAINING_ONLY)
+    _need(arguments.options.workdir, "predict", "--workdir DIR")
+    _need(arguments.input, "predict", "--input PATH")
+    _need(arguments.output, "predict", "--output DIR")
+    source, target = pathlib.Path(arguments.input), pathlib.Path(arguments.output)
+    if not source.exists():
+        raise UserError(f"--input {source} does not exist")
+    if target.exists() and not target.is_dir():
+        raise UserError(f"--output {target} is a file; name a folder")
+    config, options = _stored_run(method, arguments.options)
+    from medgan_jax.training.run import predict
+
+    for path in predict(method.factory, config, options, source, target):
+        print(path)
+
+
+def data_command(argv: list[str]) -> None:
+    """`data list`: the prepared data sets and what they need by hand; `data prepare NAME`: prepares one."""
+    from medgan_jax.data import command
+
+    command.run(argv, program=f"{PROGRAM} data")
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "list": list_command,
+    "describe": describe_command,
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "predict": predict_command,
+    "data": data_command,
+}
+
+
+def _take_method(argv: list[str], command: str, defaults: Any) -> tuple[Method, list[str]]:
+    """The experiment that the first argument names, and the other arguments; the common help where none is named."""
+    if argv and argv[0] in ("-h", "--help"):
+        hidden = TRAINING_ONLY if command in ("evaluate", "predict") else ()
+        description = (
+            f"{COMMANDS[command].__doc__} Options that every experiment has; "
+            f"`{PROGRAM} {command} ID --help` shows those of one."
+        )
+        parse(defaults, ["--help"], program=f"{PROGRAM} {command} ID", description=description, hidden=hidden)
+    if not argv or argv[0].startswith("-"):
+        raise UserError(f"{command} needs an experiment's id first: `{PROGRAM} {command} ID`; `{PROGRAM} list` has all")
+    return load(argv[0]), argv[1:]
+
+
+def _need(value: str, command: str, option: str) -> None:
+    if not value:
+        raise UserError(f"{command} needs {option}")
+
+
+def _train_arguments(method: Method, argv: list[str], program: str, description: str) -> TrainArguments:
+    """Options of a training run, over the configuration of the preset that they name."""
+    preset = value_of(argv, "--preset") or TrainArguments.preset
+    defaults = TrainArguments(preset=preset, config=method.preset(preset))
+    words = f"{description} Defaults shown are those of the preset {preset}. --data.source is --config.data.source."
+    return parse(defaults, argv, program=program, description=words, shorthands=SHORTHANDS)
+
+
+def _train(method: Method, arguments: TrainArguments) -> TrainArguments:
+    """Trains; returns the arguments as used, which for a twin have its configuration and work directory."""
+    if arguments.twin:
+        config = arguments.config.twin()
+        if config is None:
+            raise UserError(f"{method.id} has no non-adversarial twin; leave --twin out")
+        options = dataclasses.replace(arguments.options, workdir=f"{arguments.options.workdir}/twin")
+        arguments = dataclasses.replace(arguments, config=config, options=options)
+    from medgan_jax.training.run import train
+
+    train(method.factory, arguments.config, arguments.options)
+    return arguments
+
+
+def _stored_run(method: Method, options: RunOptions) -> tuple[ExperimentConfig, RunOptions]:
+    """Configuration and options of the run in the work directory; UserError if it is not one of this experiment."""
+    from medgan_jax.configuration_reader import read_configuration
+    from medgan_jax.training.workdir import read_manifest
+
+    manifest = read_manifest(options.workdir)
+    made_by = str(manifest["experiment"])
+    if made_by != method.id:
+        raise UserError(f"{options.workdir} holds a run of {made_by}, not of {method.id}; give the --workdir of one")
+    config = read_configuration(method.module.Config, manifest["configuration"])
+    return config, dataclasses.replace(options, seed=int(manifest.get("seed") or 0))
+
+
+def _show_evaluation(method: Method, options: RunOptions, *, as_json: bool = False) -> None:
+    """Evaluates the run in the work directory and prints the table, or its JSON alone."""
+    config, options = _stored_run(method, options)
+    from medgan_jax.training.run import evaluate
+
+    # What the evaluation says on the way must not get between the braces.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        result = evaluate(method.factory, config, options)
+    if as_json:
+        _print_json(result)
+    else:
+        _print_comparison(method, result, pathlib.Path(options.workdir))
+
+
+def _print_comparison(method: Method, result: dict, workdir: pathlib.Path) -> None:
+    from medgan_jax.review import tables
+
+    data = result.get("data", {})
+    title = f"{method.id}, step {result.get('step')}, {data.get('n')} test cases of {data.get('source')}"
+    paper = result.get("paper") or catalogue.paper_values(method.id)
+    table = tables.comparison(
+        method.id,
+        result["metrics"],
+        result.get("baseline") or {},
+        _twin_metrics(workdir),
+        paper,
+        title=title,
+        baseline_name=str(result.get("baseline_name") or "trivial"),
+    )
+    tables.show(table)
+    if paper and method.entry is not None:
+        sets = ", ".join(str(each) for each in method.entry.datasets) or "data that the review does not name"
+        print(f"The paper's values were measured on other data ({sets}); they show its scale, not a contest.")
+    print(f"written: {workdir / 'evaluation.json'}")
+
+
+def _twin_metrics(workdir: pathlib.Path) -> dict:
+    """What the evaluation of the twin in this work directory has measured; empty without one."""
+    file = workdir / "twin" / "evaluation.json"
+    try:
+        return json.loads(file.read_text())["metrics"]
+    except (OSError, ValueError, KeyError):
+        return {}

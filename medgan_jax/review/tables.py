@@ -1,0 +1,135 @@
+"""Tables for the terminal: the rows of the review, and measured values beside published ones."""
+
+import io
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from medgan_jax.review.catalogue import Entry
+
+WIDE = 240
+NONE = "–"
+
+
+def show(table: Table) -> None:
+    """Prints a table on standard output: as wide as the terminal, or as it needs where there is none."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    console = Console(width=WIDE, highlight=False, file=io.StringIO())
+    console.print(table)
+    print("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))
+
+
+def new_table(*headings: str, title: str | None = None) -> Table:
+    """An empty table whose first column stays whole."""
+    table = Table(title=title, box=None, header_style="bold", title_justify="left", pad_edge=False, padding=(0, 2, 0, 0))
+    for index, heading in enumerate(headings):
+        table.add_column(Text(heading), overflow="fold", no_wrap=index == 0)
+    return table
+
+
+def add_row(table: Table, *cells: object) -> None:
+    """A row of plain text: brackets are not markup."""
+    table.add_row(*(Text(str(cell)) for cell in cells))
+
+
+def listing(entries: Sequence[Entry]) -> Table:
+    """Rows of the review: id, reference, table, whether implemented, module."""
+    table = new_table("id", "ref", "table", "implemented", "module")
+    for entry in entries:
+        reference = NONE if entry.ref is None else f"[{entry.ref}]"
+        implemented = "yes" if entry.implemented else "no"
+        add_row(table, entry.id, reference, NONE if entry.table is None else entry.table, implemented, entry.module)
+    return table
+
+
+def listing_facts(entry: Entry) -> dict:
+    """A row of the review as plain values."""
+    return {
+        "id": entry.id,
+        "name": entry.name,
+        "ref": entry.ref,
+        "table": entry.table,
+        "application": entry.application,
+        "implemented": entry.implemented,
+        "module": entry.module,
+    }
+
+
+def comparison(
+    name: str,
+    measured: Mapping[str, Mapping],
+    baseline: Mapping[str, Mapping],
+    twin: Mapping[str, Mapping],
+    paper: Mapping[str, object],
+    *,
+    title: str | None = None,
+    baseline_name: str = "baseline",
+) -> Table:
+    """The method beside its baseline, its non-adversarial twin where one was evaluated, and the published values.
+
+    measured, baseline, twin: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper: `{metric: values}`,
+    each a dict or list of dicts with `value`, `std`, `unit`, `condition`; metrics are matched by name, however they
+    are spelled.
+    """
+    beside = [(f"{baseline_name} (baseline)", baseline), ("non-adversarial twin", twin)]
+    beside = [(heading, rows) for heading, rows in beside if rows]
+    published = {metric_key(metric): values for metric, values in paper.items()}
+    headings = ["metric", name, *(heading for heading, _ in beside)]
+    table = new_table(*headings, *(["paper (other data)"] if published else []), title=title)
+    for metric, values in measured.items():
+        cells = [statistic(values), *(statistic(rows.get(metric, {})) for _, rows in beside)]
+        cells += [published_words(published.pop(metric_key(metric), []))] if paper else []
+        add_row(table, metric_heading(metric, values), *cells)
+    for metric, values in published.items():
+        add_row(table, metric, *[NONE] * (len(headings) - 1), published_words(values))
+    return table
+
+
+def metric_key(name: str) -> str:
+    """A metric's name without its spelling: `ROC-AUC` and `roc_auc` are one."""
+    key = re.sub(r"[^a-z0-9]", "", name.lower())
+    return {"rocauc": "auc", "dice": "dsc", "dicecoefficient": "dsc", "jaccard": "iou"}.get(key, key)
+
+
+def metric_heading(name: str, values: Mapping) -> str:
+    """`PSNR [dB] ↑`."""
+    unit = f" [{values['unit']}]" if values.get("unit") else ""
+    direction = {True: " ↑", False: " ↓"}.get(values.get("higher_is_better"), "")
+    return f"{name}{unit}{direction}"
+
+
+def statistic(values: Mapping) -> str:
+    """`31.42 ± 2.10 (n 20)`, or a dash where nothing was measured."""
+    mean, spread = values.get("mean"), values.get("sd")
+    if mean is None or not math.isfinite(mean):
+        return NONE
+    text = number(mean)
+    if spread is not None and math.isfinite(spread):
+        text += f" ± {number(spread)}"
+    return text + (f" (n {values['n']})" if values.get("n") is not None else "")
+
+
+def number(value: float) -> str:
+    """Four significant digits, without an exponent where the size allows."""
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        digits = 3 if value == 0 else max(0, 3 - math.floor(math.log10(abs(value))))
+        return f"{value:.{min(digits, 4)}f}"
+    return f"{value:.2e}"
+
+
+def published_words(values: Mapping | Sequence[Mapping]) -> str:
+    """Published values with their conditions: `40.2 ± 4.07 dB (mask 30%)`."""
+    words = []
+    for value in [values] if isinstance(values, Mapping) else values:
+        spread = "" if value.get("std") is None else f" ± {value['std']:g}"
+        unit = f" {value['unit']}" if value.get("unit") else ""
+        where = "; ".join(str(value[key]) for key in ("condition", "dataset") if value.get(key))
+        words.append(f"{value['value']:g}{spread}{unit}" + (f" ({where})" if where else ""))
+    return "; ".join(words) or NONE
