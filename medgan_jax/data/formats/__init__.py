@@ -9,7 +9,7 @@ import numpy as np
 
 from medgan_jax.data.formats import arrays, dicom, jpeg, nifti, png, tiff
 from medgan_jax.data.formats.arrays import read_arrays
-from medgan_jax.data.formats.image import MedicalImage
+from medgan_jax.data.formats.image import MedicalImage, reading
 from medgan_jax.errors import UserError
 
 __all__ = [
@@ -87,9 +87,12 @@ def read_image(path: str | pathlib.Path, *, indexed: bool = False, finite: bool 
     path = pathlib.Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
+    if not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: neither a file nor a folder")
     if path.is_file() and path.stat().st_size == 0:
         raise UserError(f"{path}: an empty file of zero bytes")
-    kind = format_of(path)
+    with reading(path, "an image"):
+        kind = format_of(path)
     if kind is None:
         raise UserError(f"{path}: not a supported image; use one of {', '.join(SUFFIXES)}")
     options = {"indexed": indexed} if kind in WITH_PALETTE else {}

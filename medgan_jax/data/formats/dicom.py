@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from medgan_jax.data.formats import image as images
@@ -17,10 +17,11 @@ from medgan_jax.data.formats.image import MedicalImage
 from medgan_jax.errors import UserError
 
 # Codes that describe a run of equal pixels in almost no bytes; every other one spends bits on each block or row.
-UNBOUNDED_CODECS = ("JPEG 2000", "JPEG-LS")
+UNBOUNDED_CODECS = ("JPEG 2000", "JPEG-LS", "High-Throughput JPEG 2000")
 CODEC_RATIO = 1100
 UNBOUNDED_RATIO = 100_000
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+PALETTE = "PALETTE COLOR"
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 # Distance along the normal below which two slices are the same one, in millimetres.
 SAME_PLACE = 1e-3
@@ -38,6 +39,8 @@ class DicomGeometry:
     volume: bool
     inverted: bool
     folder: bool
+    dtype: np.dtype
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def _check_layout(dataset: Dataset, path: pathlib.Path) -> None:
     """Refuse what cannot be read right, and headers whose pixels cannot be in the file, before decoding."""
     keyword = _pixel_keyword(dataset, path)
     samples, photometric = int(dataset.get("SamplesPerPixel", 1)), str(dataset.get("PhotometricInterpretation", ""))
-    known = MONOCHROME if samples == 1 else COLOUR if samples == 3 else ()
+    known = (*MONOCHROME, PALETTE) if samples == 1 else COLOUR if samples == 3 else ()
     if photometric not in known:
         raise UserError(f"{path}: {samples} samples per pixel as {photometric or 'nothing'} is not supported")
     allocated, stored = int(dataset.BitsAllocated), int(dataset.get("BitsStored", dataset.BitsAllocated))
@@ -107,10 +110,12 @@ def _check_layout(dataset: Dataset, path: pathlib.Path) -> None:
         # Chroma of 4:2:2 is stored once for two pixels.
         claimed = claimed * 2 // 3 if photometric == "YBR_FULL_422" else claimed
         images.refuse_size(path, claimed, length)
-        if length > claimed + 1:
+        # Some writers fill the last block with zeros.
+        surplus = bytes(dataset[keyword].value[claimed:])
+        if len(surplus) > max(1, columns * samples * allocated // 8) or (len(surplus) > 1 and any(surplus)):
             raise UserError(f"{path}: holds {length} bytes of pixels, its header describes {claimed}")
         return
-    ratio = UNBOUNDED_RATIO if syntax.name.startswith(("JPEG 2000", "JPEG-LS", "High-Throughput")) else CODEC_RATIO
+    ratio = UNBOUNDED_RATIO if syntax.name.startswith(UNBOUNDED_CODECS) else CODEC_RATIO
     images.refuse_size(path, claimed, length * ratio)
     decoder = get_decoder(syntax)
     if not decoder.is_available:
@@ -122,7 +127,19 @@ def _frames(dataset: Dataset, path: pathlib.Path) -> np.ndarray:
     _check_layout(dataset, path)
     pixels = pixel_array(dataset)
     samples = int(dataset.get("SamplesPerPixel", 1))
+    if dataset.PhotometricInterpretation == PALETTE:
+        pixels, samples = _colours(pixels, dataset), 3
     return pixels.reshape(_frame_count(dataset), int(dataset.Rows), int(dataset.Columns), samples)
+
+
+def _colours(index: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Palette indices as RGB, of 8 bits where the palette has no more."""
+    colours = apply_color_lut(index, dataset)
+    if colours.dtype == np.uint16:
+        for scale in (257, 256):
+            if not (colours % scale).any():
+                return (colours // scale).astype(np.uint8)
+    return colours
 
 
 def _attribute(dataset: Dataset, frame: int, macro: str, keyword: str) -> Any:
@@ -149,6 +166,8 @@ def _numbers(value: Any, count: int, keyword: str, path: pathlib.Path) -> np.nda
 def _slices(dataset: Dataset, path: pathlib.Path) -> list[_Slice]:
     """Every frame of a file."""
     slices = []
+    # Without groups for each frame, the one position in a multi-frame file is that of its first frame.
+    placed = len(dataset.get("PerFrameFunctionalGroupsSequence") or [])
     for frame, pixels in enumerate(_frames(dataset, path)):
 
         def get(macro: str, keyword: str, count: int) -> np.ndarray | None:
@@ -169,7 +188,7 @@ def _slices(dataset: Dataset, path: pathlib.Path) -> list[_Slice]:
                 pixels=pixels,
                 slope=1.0 if slope is None else float(slope[0]),
                 intercept=0.0 if intercept is None else float(intercept[0]),
-                position=get("PlanePositionSequence", "ImagePositionPatient", 3),
+                position=get("PlanePositionSequence", "ImagePositionPatient", 3) if frame < max(placed, 1) else None,
                 orientation=get("PlaneOrientationSequence", "ImageOrientationPatient", 6),
                 spacing=None if spacing is None or spacing.min() <= 0 else (float(spacing[0]), float(spacing[1])),
                 thickness=None if thickness is None or thickness[0] <= 0 else float(thickness[0]),
@@ -285,6 +304,7 @@ def _assemble(slices: list[_Slice], datasets: dict[str, Dataset], path: pathlib.
         stored = _invert(stored, first)
     slope, intercept = _scaling([part.slope for part in slices]), _scaling([part.intercept for part in slices])
     spacing, affine = _space(slices, volume)
+    dtype = stored.dtype.newbyteorder("=")
     for dataset in datasets.values():
         for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
             if keyword in dataset:
@@ -293,13 +313,13 @@ def _assemble(slices: list[_Slice], datasets: dict[str, Dataset], path: pathlib.
         array=images.to_natural(stored, slope, intercept),
         unit=unit,
         format="dicom",
-        stored_dtype=stored.dtype.newbyteorder("="),
+        stored_dtype=dtype,
         slope=slope,
         intercept=intercept,
         spacing=spacing,
         affine=affine,
         geometry=DicomGeometry(
-            datasets, tuple((part.name, part.frame) for part in slices), volume, inverted, path.is_dir()
+            datasets, tuple((part.name, part.frame) for part in slices), volume, inverted, path.is_dir(), dtype, unit
         ),
         path=path,
     )
@@ -350,14 +370,20 @@ def series_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _set_layout(dataset: Dataset, stored: np.ndarray, image: MedicalImage) -> None:
     """Make the header describe `stored` (frames, H, W, C)."""
-    channels = stored.shape[-1]
-    dataset.Rows, dataset.Columns = stored.shape[1:3]
-    if channels == 1 and str(dataset.PhotometricInterpretation) not in MONOCHROME:
+    channels, relabelled = stored.shape[-1], image.stored_dtype != image.geometry.dtype
+    photometric = str(dataset.get("PhotometricInterpretation", ""))
+    if channels == 1 and (relabelled or photometric not in MONOCHROME):
         dataset.PhotometricInterpretation = "MONOCHROME2"
     if channels == 3:
         dataset.PhotometricInterpretation, dataset.PlanarConfiguration = "RGB", 0
     elif "PlanarConfiguration" in dataset:
         del dataset.PlanarConfiguration
+    if (relabelled or photometric == PALETTE) and stored.dtype.kind in "iu":
+        bits = stored.dtype.itemsize * 8
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
+        dataset.PixelRepresentation = int(stored.dtype.kind == "i")
+    for element in [element for element in dataset if "PaletteColor" in element.keyword]:
+        del dataset[element.tag]
     dataset.SamplesPerPixel = channels
     for keyword, value in (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max())):
         if keyword in dataset:
@@ -370,8 +396,22 @@ def _set_layout(dataset: Dataset, stored: np.ndarray, image: MedicalImage) -> No
                 delattr(dataset, keyword)
 
 
+def _drop_scaling(dataset: Dataset) -> None:
+    """Slope one and intercept zero of no given unit, wherever the data set says something else."""
+    scaled = [dataset] if "RescaleSlope" in dataset or "RescaleIntercept" in dataset else []
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for item in dataset.get(groups) or []:
+            scaled += list(item.get("PixelValueTransformationSequence") or [])
+    # A CT without a rescale type is taken to be in HU, so the type is always said.
+    for place in scaled or [dataset]:
+        place.RescaleSlope, place.RescaleIntercept, place.RescaleType = 1, 0, "US"
+
+
 def _set_pixels(dataset: Dataset, stored: np.ndarray) -> None:
     """Pixels in the byte order of the data set's transfer syntax, padded to an even length."""
+    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+        if keyword in dataset:
+            del dataset[keyword]
     order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
     if stored.dtype.kind == "f":
         content = np.ascontiguousarray(stored, stored.dtype.newbyteorder(order)).tobytes()
@@ -390,8 +430,13 @@ def _derived(dataset: Dataset, stored: np.ndarray, image: MedicalImage, series: 
     """A copy of the data set as a new instance that names its source."""
     result = copy.deepcopy(dataset)
     result.file_meta = copy.deepcopy(dataset.file_meta)
+    # Elements still raw cannot be written under another transfer syntax.
+    for _ in result.iterall():
+        pass
     _set_layout(result, stored, image)
     _set_pixels(result, stored)
+    if image.unit != image.geometry.unit:
+        _drop_scaling(result)
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     result.SourceImageSequence = [source]
@@ -404,20 +449,31 @@ def _derived(dataset: Dataset, stored: np.ndarray, image: MedicalImage, series: 
 def write(path: pathlib.Path, image: MedicalImage, values: np.ndarray) -> None:
     """A new series with the geometry, scaling and bits that came in: a file, or a folder of the same file names."""
     geometry: DicomGeometry = image.geometry
-    if values.shape[-1] not in (1, 3) or (values.shape[-1] == 3 and image.stored_dtype != np.uint8):
-        raise UserError(f"{path}: DICOM takes one channel, or three of 8 bits, not {values.shape[-1]} of {image.stored_dtype}")
+    if values.shape[-1] not in (1, 3) or (values.shape[-1] > image.channels and image.stored_dtype != np.uint8):
+        raise UserError(
+            f"{path}: DICOM takes one channel, or three of 8 bits, not {values.shape[-1]} of {image.stored_dtype}"
+        )
     if geometry.folder and path.is_file():
         raise UserError(f"{path}: is a file, but a DICOM series is written as a folder; give another name")
     first = next(iter(geometry.datasets.values()))
-    limits = _limits(first) if image.stored_dtype.kind in "iu" else None
+    same_dtype = image.stored_dtype == geometry.dtype
+    limits = _limits(first) if same_dtype and image.stored_dtype.kind in "iu" else None
     stored = images.to_stored(values, image.stored_dtype, image.slope, image.intercept, limits)
-    stored = _invert(stored, first) if geometry.inverted else stored
+    inverted = geometry.inverted and same_dtype and stored.shape[-1] == 1
+    stored = _invert(stored, first) if inverted else stored
     stored = stored if geometry.volume else stored[None]
     series = generate_uid()
     for name, dataset in geometry.datasets.items():
         own = [index for index, (file, _) in enumerate(geometry.places) if file == name]
         frames = stored[sorted(own, key=lambda index: geometry.places[index][1])]
         target = path / name if geometry.folder else path
-        result = _derived(dataset, frames, image, series)
-        with images.replacing(target) as file:
-            pydicom.dcmwrite(file, result, enforce_file_format=True)
+        try:
+            result = _derived(dataset, frames, image, series)
+            with images.replacing(target) as file:
+                pydicom.dcmwrite(file, result, enforce_file_format=True)
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{target}: cannot be written, {name} has header elements that DICOM forbids ({images.one_line(error)})"
+            ) from error

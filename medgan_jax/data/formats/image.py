@@ -120,6 +120,8 @@ def reading(path: pathlib.Path, kind: str) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise UserError(f"{path}: does not fit into memory as {kind}") from error
+    except (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror})") from error
     except Exception as error:
         raise UserError(f"{path}: cannot be read as {kind}, damaged or truncated ({one_line(error)})") from error
 
