@@ -38,7 +38,6 @@ from xml.etree import ElementTree
 import numpy as np
 
 from medgan_jax.data import formats
-from medgan_jax.data.formats.arrays import read_arrays
 from medgan_jax.data.records import (
     VALIDATION_FRACTION,
     Record,
@@ -61,9 +60,8 @@ _SINGULAR = {
     "targets": "target",
     "annotations": "boxes",
 }
+_MAPS = ("label", "mask")
 _SUBJECT_COLUMNS = ("subject", "patient", "case")
-_SUFFIXES = (".nii.gz", ".nii", ".dcm", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npz", ".npy")
-_SERIES_SUFFIXES = (".dcm",)
 _CHECKING_THREADS = 8
 _MAXIMUM_CHANNELS = 4
 
@@ -82,10 +80,22 @@ class _Entry:
     row: Mapping[str, str]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Content:
+    """What the check of a file found. binary: one channel of only 0 and 255, or 0 and 1, as masks are."""
+
+    size: int
+    digest: str
+    shape: tuple[int, ...] = ()
+    binary: bool = False
+
+
 class FolderSource(Records):
     """Records in image files; the module describes the layouts, `open_folder` opens them.
 
-    class_names: the words behind a class 'label' of the table, and behind the 'box_labels' of boxes.
+    Targets named 'label' or 'mask', and those whose files are all binary, are int32 maps (binary ones of 0
+    and 1); other fields are float32 in natural units. class_names: the words behind a class 'label' of the
+    table, and behind the 'box_labels' of boxes.
     """
 
     def __init__(
@@ -103,15 +113,13 @@ class FolderSource(Records):
             class_names.get("label") or class_names.get("boxes") or (),
         )
         self._entries, self._class_names = tuple(entries), class_names
-        paths = [path for entry in entries for path in entry.files.values()]
-        with concurrent.futures.ThreadPoolExecutor(_CHECKING_THREADS) as threads:
-            contents = threads.map(_checked, paths)
-            files = [
-                (path.relative_to(root).as_posix(), *found)
-                for path, found in zip(paths, contents, strict=True)
-            ]
+        self._contents = _check_all({path: field for entry in entries for field, path in entry.files.items()})
+        self._binary = {field for field in entries[0].files if self._is_binary(field)}
         self.fingerprint = digest(
-            files, self.ids, self.subjects, [entry.row.get("label") for entry in entries]
+            [(path.relative_to(root).as_posix(), c.size, c.digest) for path, c in self._contents.items()],
+            self.ids,
+            self.subjects,
+            [entry.row.get("label") for entry in entries],
         )
 
     def read(self, index: int) -> Record:
@@ -121,11 +129,24 @@ class FolderSource(Records):
                 boxes, names = _read_boxes(path)
                 labels = [self._class_names["boxes"].index(name) for name in names]
                 record |= {"boxes": boxes, "box_labels": np.array(labels, np.int32)}
+            elif field in self._binary:
+                record[field] = (_read_image(path, field).array > 0).astype(np.int32)
             else:
-                record[field] = _read_field(path, field)
+                array = _read_image(path, field).array
+                record[field] = array.astype(np.int32 if field in _MAPS else np.float32)
         if "label" in self._class_names and "label" not in record:
             record["label"] = np.int32(self._class_names["label"].index(entry.row["label"]))
         return record
+
+    def shapes(self, field: str) -> list[tuple[int, ...]] | None:
+        if field not in self._entries[0].files or field == "boxes":
+            return None
+        return [self._contents[entry.files[field]].shape for entry in self._entries]
+
+    def _is_binary(self, field: str) -> bool:
+        # Without 'image' the fields are paired domains, which stay in the units of their files.
+        is_target = field != "image" and "image" in self._entries[0].files
+        return is_target and all(self._contents[entry.files[field]].binary for entry in self._entries)
 
     def path(self, index: int, field: str = "image") -> pathlib.Path:
         """The file that a record's field is read from, for its geometry."""
@@ -259,11 +280,22 @@ def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 def _name(path: pathlib.Path) -> str | None:
     """The name before the suffix; None for what is neither an image nor boxes."""
     if path.is_dir():
-        is_series = any(file.suffix.lower() in _SERIES_SUFFIXES for file in path.iterdir())
-        return path.name if is_series and path.parent.name in _SINGULAR else None
-    for suffix in (*_SUFFIXES, ".xml"):
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
+        return path.name if path.parent.name in _SINGULAR and _is_series(path) else None
+    if not path.suffix:
+        return path.name if path.is_file() and formats.format_of(path) else None
+    return _without_suffix(path.name)
+
+
+def _is_series(folder: pathlib.Path) -> bool:
+    files = _listing(folder)
+    return bool(files) and files[0].is_file() and formats.format_of(files[0]) == "dicom"
+
+
+def _without_suffix(name: str) -> str | None:
+    """What stands before the suffix of a readable format; None if it has none."""
+    for suffix in (".nii.gz", ".xml", *formats.SUFFIXES):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
     return None
 
 
@@ -336,7 +368,9 @@ def _columns(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
     direct = _files(folder)
     if not direct and "images" not in found:
         if not found:
-            raise UserError(f"{folder} holds no images: none of its files ends in {', '.join(_SUFFIXES)}")
+            raise UserError(
+                f"{folder} holds no images: none of its files ends in {', '.join(formats.SUFFIXES)}"
+            )
         return found
     images = found.pop("images", None) or direct
     columns = {"image": images}
@@ -412,7 +446,7 @@ def _read_table(path: pathlib.Path) -> Table:
         raise UserError(f"{path} has no column 'id'; its columns are {', '.join(columns) or 'none'}")
     table = {}
     for row in rows:
-        id = _name(pathlib.Path(row["id"])) or row["id"]
+        id = _without_suffix(row["id"]) or row["id"]
         if id in table:
             raise UserError(f"{path} names '{id}' twice: keep one row")
         table[id] = row
@@ -424,7 +458,7 @@ def _subject(id: str, row: Mapping[str, str]) -> str:
     for column in columns:
         if row.get(column):
             return row[column]
-    name = _name(pathlib.Path(id)) or id
+    name = _without_suffix(id) or id
     if bids := re.match(r"sub-[A-Za-z0-9]+", name):
         return bids[0]
     numbered = re.fullmatch(r"(.*\d.*)[_-][A-Za-z]*\d+", name)
@@ -485,19 +519,21 @@ def _read_boxes(path: pathlib.Path) -> tuple[np.ndarray, list[str]]:
     return np.array(corners, np.float32).reshape(-1, 4), names
 
 
-def _read_field(path: pathlib.Path, field: str) -> np.ndarray:
-    image = formats.read_image(path)
-    is_map = field in ("label", "mask") or image.unit == "label" or image.stored_dtype.kind == "b"
-    return image.array.astype(np.int32 if is_map else np.float32)
+def _read_image(path: pathlib.Path, field: str) -> formats.MedicalImage:
+    return formats.read_image(path, indexed=field in _MAPS)
 
 
-def _checked(path: pathlib.Path) -> tuple[int, str]:
-    """Size and SHA-256 of a file, or of the files of a series, that can be read and holds finite values."""
-    return _check(path, *_stamp(path))
+def _check_all(files: Mapping[pathlib.Path, str]) -> dict[pathlib.Path, _Content]:
+    """What is in each file; one that was checked in this process and has not changed is not read again."""
+    with concurrent.futures.ThreadPoolExecutor(_CHECKING_THREADS) as threads:
+        found = threads.map(
+            lambda path, field: _check(path, field in _MAPS, *_stamp(path)), files, files.values()
+        )
+        return dict(zip(files, found, strict=True))
 
 
 def _stamp(path: pathlib.Path) -> tuple[int, int]:
-    """Size and time of change: what is checked once in the process is a file that has not changed since."""
+    """Size and time of change of a file, or of the files of a series."""
     files = [path] if path.is_file() else _listing(path)
     try:
         stats = [file.stat() for file in files]
@@ -507,12 +543,15 @@ def _stamp(path: pathlib.Path) -> tuple[int, int]:
 
 
 @functools.cache
-def _check(path: pathlib.Path, size: int, changed: int) -> tuple[int, str]:
+def _check(path: pathlib.Path, indexed: bool, size: int, changed: int) -> _Content:
+    content = _content_digest(path)
     if path.suffix == ".xml":
         _read_boxes(path)
-    else:
-        formats.check_image(path)
-    return size, _content_digest(path)
+        return _Content(size, content)
+    array = formats.read_image(path, indexed=indexed).array
+    binary = array.dtype.kind in "iub" and array.shape[-1] == 1
+    binary = binary and ((array == 0) | (array == (255 if array.max() == 255 else 1))).all()
+    return _Content(size, content, array.shape, bool(binary))
 
 
 def _content_digest(path: pathlib.Path) -> str:
@@ -540,7 +579,7 @@ def _open_archive(root: pathlib.Path, archives: Mapping[str, pathlib.Path], spli
 @functools.lru_cache(maxsize=8)
 def _load_archive(path: pathlib.Path, size: int, changed: int) -> tuple[dict[str, np.ndarray], str]:
     """The arrays under their singular names, with the images as 'image', and the SHA-256 of the file."""
-    arrays = {_SINGULAR.get(name, name): array for name, array in read_arrays(path).items()}
+    arrays = {_SINGULAR.get(name, name): array for name, array in formats.read_arrays(path).items()}
     if "image" not in arrays and "raw" in arrays:
         arrays["image"] = arrays.pop("raw")
     if "image" not in arrays:
@@ -568,5 +607,5 @@ def _with_channels(value: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
 
 
 def _with_type(field: str, value: np.ndarray) -> np.ndarray:
-    is_image = np.ndim(value) > 1 and field not in ("label", "mask")
+    is_image = np.ndim(value) > 1 and field not in _MAPS
     return np.asarray(value).astype(np.float32 if is_image or value.dtype.kind == "f" else np.int32)

@@ -19,7 +19,7 @@ from typing import Any
 import grain.python as grain
 import numpy as np
 
-from medgan_jax.data.sources import Record, Source
+from medgan_jax.data.sources import Record, Source, common_shape
 from medgan_jax.errors import UserError
 
 Batch = np.ndarray | dict[str, Any]
@@ -200,7 +200,8 @@ class _Reordered:
 class _Shuffled:
     """The records of a source without end, in another order in each epoch.
 
-    Grain's own shuffle draws from 65,536 numbers until one is below the length: 3.5 ms a record for ten records.
+    Grain's own shuffle draws from 65,536 numbers until one is below the length: 3.5 ms a record for ten
+    records.
     """
 
     def __init__(self, source: Source, seed: int):
@@ -251,10 +252,11 @@ def _rows_per_host(name: str, stream: Stream, host_count: int) -> int:
 
 
 def _choose_fields(source: Source, fields: tuple[str, ...] | None, augmented: bool) -> tuple[str, ...] | None:
-    """The fields asked for, checked against the first record unless an augmentation may still make them."""
-    if fields is None or augmented:
-        return fields
-    _pick(source[0], fields)
+    """The fields asked for; that records have them in one size is checked unless augmentation comes between."""
+    if not augmented:
+        for field in _pick(source[0], fields):
+            if source.shapes(field) is not None:
+                common_shape(source, field)
     return fields
 
 

@@ -37,6 +37,8 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> Record: ...
 
+    def shapes(self, field: str) -> list[tuple[int, ...]] | None: ...
+
 
 class Records:
     """Base of the sources: what is known without reading; subclasses give `read` and `fingerprint`."""
@@ -64,6 +66,10 @@ class Records:
 
     def read(self, index: int) -> Record:
         raise NotImplementedError
+
+    def shapes(self, field: str) -> list[tuple[int, ...]] | None:
+        """The shape of `field` in each record where that is known without reading, else None."""
+        return None
 
 
 class ArraySource(Records):
@@ -118,6 +124,10 @@ class _Subset(Records):
 
     def read(self, index: int) -> Record:
         return self._source[self._indices[index]]
+
+    def shapes(self, field: str) -> list[tuple[int, ...]] | None:
+        known = self._source.shapes(field)
+        return known and [known[index] for index in self._indices]
 
 
 class _Mapped(Records):
@@ -213,13 +223,13 @@ def held_out(subjects: Iterable[str], fraction: float, purpose: str, name: str) 
 
 
 def common_shape(source: Source, field: str = "image") -> tuple[int, ...]:
-    """The shape that `field` has in every record; reads all of them.
+    """The shape that `field` has in every record; reads them where the source does not know it.
 
     Raises UserError naming two records that differ.
     """
+    known = source.shapes(field) or (source[index][field].shape for index in range(len(source)))
     shape = None
-    for index in range(len(source)):
-        found = source[index][field].shape
+    for index, found in enumerate(known):
         if shape is not None and found != shape:
             raise UserError(
                 f"'{source.name}' mixes sizes: {source.ids[0]} is {shape}, {source.ids[index]} is {found}; "
