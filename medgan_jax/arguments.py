@@ -1,7 +1,7 @@
-"""Options of a command from nested dataclasses, with help from their docstrings and every mistake as one line.
+"""Options of a command from nested dataclasses, with help from docstrings and every mistake as one line.
 
-tyro does the parsing. It sees a mirror of the dataclasses whose fields carry their help; the dataclasses themselves
-are built afterwards, so that their own checks speak last and once.
+tyro does the parsing. It sees a mirror of the dataclasses whose fields carry their help; the dataclasses
+themselves are built afterwards, so that their own checks speak last and once.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ def parse(
 
     A field that is a dataclass gives options `--field.name`; with metadata `NO_PREFIX` they are `--name`.
     hidden: options, such as `steps` or `config.data.source`, that this command does not have. shorthands:
-    beginnings of options -> what they stand for. `--help` prints the help and raises SystemExit(0); any mistake
-    raises UserError.
+    beginnings of options -> what they stand for. `--help` prints the help and raises SystemExit(0); any
+    mistake raises UserError.
     """
     import tyro
 
@@ -86,11 +86,12 @@ def first_paragraph(cls: type) -> str:
     """The first paragraph of a class's own docstring, on one line."""
     own = cls.__dict__.get("__doc__") or ""
     # The docstring that dataclasses make is the signature.
-    return "" if own.startswith(f"{cls.__name__}(") else " ".join(inspect.cleandoc(own).split("\n\n")[0].split())
+    written = "" if own.startswith(f"{cls.__name__}(") else inspect.cleandoc(own)
+    return " ".join(written.split("\n\n")[0].split())
 
 
 def field_help(cls: type) -> dict[str, str]:
-    """Help of a dataclass's fields: `name: sentence.` in its docstrings, and comments beside or above the fields."""
+    """Help of a dataclass's fields: `name: sentence.` in its docstrings, and comments beside or above them."""
     names = {field.name for field in dataclasses.fields(cls)}
     found: dict[str, str] = {}
     for each in reversed(cls.__mro__):
@@ -211,8 +212,8 @@ def _explain(said: str, argv: Sequence[str], options: Mapping[str, Any], program
     """tyro's box of an error as one line that names the option and what it takes."""
     lines = [line.strip("│╭╮╰╯─ ") for line in said.splitlines()]
     text = " ".join(line for line in lines if line)
-    named = [_option_name(name) for name in re.findall(r"--[\w.-]*\w", text.partition("For full helptext")[0])]
-    named = [name for name in named if name in options]
+    mentioned = re.findall(r"--[\w.-]*\w", text.partition("For full helptext")[0])
+    named = [name for name in map(_option_name, mentioned) if name in options]
     if text.startswith("Unrecognized") or not named:
         stray = _stray(text, argv)
         if stray is None:

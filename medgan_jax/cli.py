@@ -1,7 +1,7 @@
 """The command line: `python -m medgan_jax COMMAND`, and the main of every experiment file.
 
-Every mistake a user can make is one line on standard error and exit status 2. JAX is imported only by the commands
-that compute.
+Every mistake a user can make is one line on standard error and exit status 2. JAX is imported only by the
+commands that compute.
 """
 
 import contextlib
@@ -25,7 +25,20 @@ from medgan_jax.review import catalogue
 NAME = "medgan_jax"
 PROGRAM = f"python -m {NAME}"
 SHORTHANDS = {"--data.": "--config.data."}
-TRAINING_ONLY = ("steps", "seed", "seeds", "checkpoint_every", "log_every", "init_from", "export", "profile")
+# What a finished run has decided already, or only training does.
+TRAINING_ONLY = (
+    *(
+        "steps",
+        "seed",
+        "seeds",
+        "precision",
+        "checkpoint_every",
+        "log_every",
+        "init_from",
+        "export",
+        "profile",
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +127,7 @@ class Method:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit status: 0 if all of it worked, 2 after a user's mistake, 130 after Ctrl-C."""
+    """Runs a command and returns the exit status: 0 if all of it worked, 2 after a mistake, 130 after Ctrl-C."""
     return _status(lambda: _run_command(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -175,7 +188,9 @@ def _import(module_name: str) -> ModuleType:
     module = importlib.import_module(module_name)
     for name in ("Config", "experiment"):
         if not hasattr(module, name):
-            raise UserError(f"{module_name} is not an experiment: it has no `{name}`; see experiments/_template.py")
+            raise UserError(
+                f"{module_name} has no `{name}`: it is not an experiment; see experiments/_template.py"
+            )
     return module
 
 
@@ -235,7 +250,8 @@ def list_command(argv: list[str]) -> None:
     arguments = parse(ListArguments(), argv, program=f"{PROGRAM} list", description=description)
     wanted, known = arguments.application, catalogue.applications()
     if wanted and wanted not in known:
-        raise UserError(f"unknown application {wanted!r}{nearest(wanted, known)}; they are {', '.join(known)}")
+        hint = nearest(wanted, known)
+        raise UserError(f"unknown application {wanted!r}{hint}; they are {', '.join(known)}")
     rows = [entry for entry in catalogue.entries() if wanted in ("", entry.application)]
     from medgan_jax.review import tables
 
@@ -270,11 +286,11 @@ def train_command(argv: list[str]) -> None:
 
 
 def evaluate_command(argv: list[str]) -> None:
-    """Measures a run on the test cases, beside the trivial baseline; writes evaluation.json and a CSV of cases."""
+    """Measures a run on the test cases beside the trivial baseline; writes evaluation.json and cases.csv."""
     method, argv = _take_method(argv, "evaluate", EvaluateArguments())
     program = f"{PROGRAM} evaluate {method.id}"
-    description = f"{method.headline} {evaluate_command.__doc__} The configuration is read from the run."
-    arguments = parse(EvaluateArguments(), argv, program=program, description=description, hidden=TRAINING_ONLY)
+    words = f"{method.headline} {evaluate_command.__doc__} The configuration is read from the run."
+    arguments = parse(EvaluateArguments(), argv, program=program, description=words, hidden=TRAINING_ONLY)
     _need(arguments.options.workdir, "evaluate", "--workdir DIR")
     _show_evaluation(method, arguments.options, as_json=arguments.json)
 
@@ -283,8 +299,8 @@ def predict_command(argv: list[str]) -> None:
     """Images in, images out: the same format, geometry and units."""
     method, argv = _take_method(argv, "predict", PredictArguments())
     program = f"{PROGRAM} predict {method.id}"
-    description = f"{method.headline} {predict_command.__doc__} The configuration is read from the run."
-    arguments = parse(PredictArguments(), argv, program=program, description=description, hidden=TRAINING_ONLY)
+    words = f"{method.headline} {predict_command.__doc__} The configuration is read from the run."
+    arguments = parse(PredictArguments(), argv, program=program, description=words, hidden=TRAINING_ONLY)
     _need(arguments.options.workdir, "predict", "--workdir DIR")
     _need(arguments.input, "predict", "--input PATH")
     _need(arguments.output, "predict", "--output DIR")
@@ -294,6 +310,10 @@ def predict_command(argv: list[str]) -> None:
     if target.exists() and not target.is_dir():
         raise UserError(f"--output {target} is a file; name a folder")
     config, options = _stored_run(method, arguments.options)
+    if options.seeds > 1:
+        one = f"{options.workdir}/seed_{options.seed}"
+        _say(f"{options.workdir} holds {options.seeds} seeds: predicting with {one}")
+        options = dataclasses.replace(options, workdir=one, seeds=1)
     from medgan_jax.training.run import predict
 
     for path in predict(method.factory, config, options, source, target):
@@ -318,7 +338,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 
 
 def _take_method(argv: list[str], command: str, defaults: Any) -> tuple[Method, list[str]]:
-    """The experiment that the first argument names, and the other arguments; the common help where none is named."""
+    """The experiment that the first argument names, and the others; `--help` in its place is the common help."""
     if argv and argv[0] in ("-h", "--help"):
         hidden = TRAINING_ONLY if command in ("evaluate", "predict") else ()
         description = (
@@ -327,7 +347,8 @@ def _take_method(argv: list[str], command: str, defaults: Any) -> tuple[Method, 
         )
         parse(defaults, ["--help"], program=f"{PROGRAM} {command} ID", description=description, hidden=hidden)
     if not argv or argv[0].startswith("-"):
-        raise UserError(f"{command} needs an experiment's id first: `{PROGRAM} {command} ID`; `{PROGRAM} list` has all")
+        usage = f"`{PROGRAM} {command} ID`; `{PROGRAM} list` has all"
+        raise UserError(f"{command} needs an experiment's id first: {usage}")
     return load(argv[0]), argv[1:]
 
 
@@ -340,8 +361,10 @@ def _train_arguments(method: Method, argv: list[str], program: str, description:
     """Options of a training run, over the configuration of the preset that they name."""
     preset = value_of(argv, "--preset") or TrainArguments.preset
     defaults = TrainArguments(preset=preset, config=method.preset(preset))
-    words = f"{description} Defaults shown are those of the preset {preset}. --data.source is --config.data.source."
-    return parse(defaults, argv, program=program, description=words, shorthands=SHORTHANDS)
+    shown = (
+        f"Defaults shown are those of the preset {preset}. --data.source is short for --config.data.source."
+    )
+    return parse(defaults, argv, program=program, description=f"{description} {shown}", shorthands=SHORTHANDS)
 
 
 def _train(method: Method, arguments: TrainArguments) -> TrainArguments:
@@ -359,16 +382,38 @@ def _train(method: Method, arguments: TrainArguments) -> TrainArguments:
 
 
 def _stored_run(method: Method, options: RunOptions) -> tuple[ExperimentConfig, RunOptions]:
-    """Configuration and options of the run in the work directory; UserError if it is not one of this experiment."""
+    """Configuration and options of the run, or of the seeds' runs, in the work directory.
+
+    Raises UserError if there is none, or it is one of another experiment.
+    """
     from medgan_jax.configuration_reader import read_configuration
     from medgan_jax.training.workdir import read_manifest
 
-    manifest = read_manifest(options.workdir)
-    made_by = str(manifest["experiment"])
+    root = pathlib.Path(options.workdir)
+    of_seeds = [] if (root / "manifest.json").exists() else _seed_directories(root)
+    manifest = read_manifest(of_seeds[0] if of_seeds else root)
+    made_by, identity = str(manifest["experiment"]), manifest["configuration"]
     if made_by != method.id:
-        raise UserError(f"{options.workdir} holds a run of {made_by}, not of {method.id}; give the --workdir of one")
-    config = read_configuration(method.module.Config, manifest["configuration"])
-    return config, dataclasses.replace(options, seed=int(manifest.get("seed") or 0))
+        raise UserError(f"{root} holds a run of {made_by}, not of {method.id}; give the --workdir of one")
+    config = read_configuration(method.module.Config, identity.get("config"))
+    changes = {"seed": identity.get("seed", 0), "precision": identity.get("precision", "float32")}
+    return config, dataclasses.replace(options, seeds=max(1, len(of_seeds)), **changes)
+
+
+def _seed_directories(root: pathlib.Path) -> list[pathlib.Path]:
+    """The runs `seed_N` of consecutive seeds in a work directory, in order."""
+    found = {
+        int(path.parent.name.removeprefix("seed_")): path.parent for path in root.glob("seed_*/manifest.json")
+    }
+    if not found:
+        return []
+    first = min(found)
+    missing = [f"seed_{seed}" for seed in range(first, max(found)) if seed not in found]
+    if missing:
+        raise UserError(
+            f"{root} lacks {', '.join(missing)} between its seeds; train it, or name one seed's folder"
+        )
+    return [found[seed] for seed in sorted(found)]
 
 
 def _show_evaluation(method: Method, options: RunOptions, *, as_json: bool = False) -> None:
@@ -379,38 +424,44 @@ def _show_evaluation(method: Method, options: RunOptions, *, as_json: bool = Fal
     # What the evaluation says on the way must not get between the braces.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         result = evaluate(method.factory, config, options)
+    if options.multihost and not _is_first_process():
+        return
     if as_json:
         _print_json(result)
     else:
         _print_comparison(method, result, pathlib.Path(options.workdir))
 
 
+def _is_first_process() -> bool:
+    import jax
+
+    return jax.process_index() == 0
+
+
 def _print_comparison(method: Method, result: dict, workdir: pathlib.Path) -> None:
     from medgan_jax.review import tables
 
-    data = result.get("data", {})
-    title = f"{method.id}, step {result.get('step')}, {data.get('n')} test cases of {data.get('source')}"
-    paper = result.get("paper") or catalogue.paper_values(method.id)
+    data, seed, paper = result["data"], result["seed"], result.get("paper") or {}
+    seeds = (
+        f"mean and SD over seeds {', '.join(map(str, seed))}" if isinstance(seed, list) else f"seed {seed}"
+    )
+    title = f"{method.id}, step {result['step']}, {seeds}: {data['n']} test cases of {data['source']}"
     table = tables.comparison(
         method.id,
         result["metrics"],
         result.get("baseline") or {},
-        _twin_metrics(workdir),
+        (result.get("twin") or {}).get("metrics", {}),
         paper,
         title=title,
-        baseline_name=str(result.get("baseline_name") or "trivial"),
+        baseline_name=result.get("baseline_name") or "trivial",
     )
     tables.show(table)
+    for name, note in (result.get("notes") or {}).items():
+        print(f"{name}: {note}")
     if paper and method.entry is not None:
         sets = ", ".join(str(each) for each in method.entry.datasets) or "data that the review does not name"
-        print(f"The paper's values were measured on other data ({sets}); they show its scale, not a contest.")
-    print(f"written: {workdir / 'evaluation.json'}")
-
-
-def _twin_metrics(workdir: pathlib.Path) -> dict:
-    """What the evaluation of the twin in this work directory has measured; empty without one."""
-    file = workdir / "twin" / "evaluation.json"
-    try:
-        return json.loads(file.read_text())["metrics"]
-    except (OSError, ValueError, KeyError):
-        return {}
+        print(f"The paper's data differ ({sets}): its values show the scale and are no contest.")
+    written = [
+        name for name in ("evaluation.json", "cases.csv", "comparison.png") if (workdir / name).exists()
+    ]
+    print(f"In {workdir}/: {', '.join(written)}")

@@ -1,4 +1,4 @@
-"""An experiment's configuration from the plain values that a run has stored, each checked against its type."""
+"""An experiment's configuration from the plain values that a run has stored, checked against its types."""
 
 import dataclasses
 import pathlib
@@ -16,16 +16,16 @@ MEND = "the run was made by another version; use that version, or train anew in 
 def read_configuration(kind: type, values: Any, name: str = "config") -> Any:
     """An instance of the dataclass `kind` from `values`, as `configuration.as_dict` and JSON have left them.
 
-    Takes nested dataclasses, tuples, mappings, optional values and literals. Raises UserError, with the dotted
-    name of the field, where a field is unknown or missing or a value has another type.
+    Takes nested dataclasses, tuples, mappings, optional values and literals. Raises UserError, with the
+    dotted name of the field, where a field is unknown or missing or a value has another type.
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{name} of the run is {values!r} instead of fields; {MEND}")
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for unknown in sorted(set(values) - set(fields)):
-        raise UserError(f"{name} of the run has a field {unknown!r} that {kind.__name__} does not have; {MEND}")
+        raise UserError(f"{name}.{unknown} of the run is not a field of {kind.__name__}; {MEND}")
     for missing in sorted(set(fields) - set(values)):
-        raise UserError(f"{name} of the run lacks the field {missing!r} of {kind.__name__}; {MEND}")
+        raise UserError(f"{name}.{missing} is missing in the run; {MEND}")
     hints = typing.get_type_hints(kind)
     return kind(**{field: _value(hints[field], values[field], f"{name}.{field}") for field in fields})
 
@@ -70,4 +70,5 @@ def _elements(kinds: tuple, values: Any, name: str) -> list:
         kinds = (kinds[0],) * len(values)
     if len(kinds) != len(values):
         raise UserError(f"{name} of the run has {len(values)} values instead of {len(kinds)}; {MEND}")
-    return [_value(kind, value, f"{name}[{i}]") for i, (kind, value) in enumerate(zip(kinds, values, strict=True))]
+    pairs = enumerate(zip(kinds, values, strict=True))
+    return [_value(kind, value, f"{name}[{index}]") for index, (kind, value) in pairs]

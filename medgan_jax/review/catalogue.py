@@ -1,8 +1,8 @@
-"""The rows of the review as data: 15 base models and 82 methods, what it reports of them, and what is implemented.
+"""The rows of the review as data: 15 base models and 82 methods, what it reports, what is implemented.
 
-The facts are in `catalogue.json`, restated from Kazeminia et al., "GANs for medical image analysis", Artificial
-Intelligence in Medicine 109 (2020) 101938. Values are as printed there, never rescaled. Reading the catalogue
-imports no experiment and no JAX.
+The facts are in `catalogue.json`, restated from Kazeminia et al., "GANs for medical image analysis",
+Artificial Intelligence in Medicine 109 (2020) 101938. Values are as printed there, never rescaled. Reading the
+catalogue imports no experiment and no JAX.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ BASE = "base"
 class Citation:
     """The paper that a row stands for.
 
-    source: `review_reference_list` (printed in the review's list) or `recalled`. confidence: that the paper is
-    the one meant by the reference number (high, medium, low; None where the list itself says so).
+    source: `review_reference_list` (printed in the review's list) or `recalled`. confidence: that the paper
+    is the one meant by the reference number (high, medium, low; None where the list itself says so).
     """
 
     authors: str
@@ -41,8 +41,8 @@ class Citation:
 class ReportedValue:
     """A value that the review prints for a method.
 
-    metric: metric id. std: printed spread. unit: as printed. unit_inferred: what must be meant where the printed
-    unit is missing or doubtful. condition: mask, organ or subset the value is for. dataset: name of a data set.
+    metric: metric id. std: printed spread. unit: as printed. unit_inferred: what must be meant where the
+    printed unit is missing or doubtful. condition: mask, organ or subset the value is for. dataset: its name.
     """
 
     metric: str
@@ -59,17 +59,20 @@ class ReportedValue:
         """The inferred unit where there is one, else the printed one."""
         return self.unit_inferred or self.unit
 
-    def __str__(self) -> str:
-        """The value in words: `psnr 40.2 ± 4.07 dB (mask 30%; MICCAI Grand Challenge 2013)`."""
+    def in_words(self, *, with_dataset: bool = True) -> str:
+        """`40.2 ± 4.07 dB (mask 30%; MICCAI Grand Challenge 2013)`."""
         spread = "" if self.std is None else f" ± {self.std:g}"
         unit = f" {self.best_unit}" if self.best_unit else ""
-        where = "; ".join(part for part in (self.condition, self.dataset) if part)
-        return f"{self.metric} {self.value:g}{spread}{unit}" + (f" ({where})" if where else "")
+        where = "; ".join(part for part in (self.condition, self.dataset if with_dataset else None) if part)
+        return f"{self.value:g}{spread}{unit}" + (f" ({where})" if where else "")
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.in_words()}"
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A data set that a method was trained and tested on; sizes are numbers or, where unclear, the printed text."""
+    """A data set that a method was trained and tested on; unclear sizes are the printed text."""
 
     name: str
     train: int | str | None = None
@@ -77,8 +80,9 @@ class DataSet:
     note: str | None = None
 
     def __str__(self) -> str:
-        sizes = [f"{kind} {size}" for kind, size in (("train", self.train), ("test", self.test)) if size is not None]
-        return self.name + (f" ({', '.join(sizes)})" if sizes else "")
+        parts = {"train": self.train, "test": self.test}
+        sizes = ", ".join(f"{part} {size}" for part, size in parts.items() if size is not None)
+        return self.name + (f" ({sizes})" if sizes else "")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +156,8 @@ class BaseModel(_Row):
 class Method(_Row):
     """A reviewed method.
 
-    table: None for a method that the review treats in its text alone. losses: as printed in the table, None where
-    the table has no such column. losses_in_text: what the text adds. base_models: ids.
+    table: None for a method that the review treats in its text alone. losses: as printed in the table, None
+    where the table has no such column. losses_in_text: what the text adds. base_models: ids.
     """
 
     id: str
@@ -215,7 +219,8 @@ def methods() -> tuple[Method, ...]:
 @functools.cache
 def base_models() -> tuple[BaseModel, ...]:
     """The 15 base models: 9 of the review's section 3 and 6 that it uses elsewhere."""
-    return tuple(_record(BaseModel, row, citation=Citation(**row["citation"])) for row in _facts()["base_models"])
+    rows = _facts()["base_models"]
+    return tuple(_record(BaseModel, row, citation=Citation(**row["citation"])) for row in rows)
 
 
 @functools.cache
@@ -245,7 +250,7 @@ def find(id: str) -> Entry:
     by_id = {entry.id: entry for entry in entries()}
     if id in by_id:
         return by_id[id]
-    raise UserError(f"no experiment is called {id!r}{nearest(id)}; `python -m medgan_jax list` shows all {len(by_id)}")
+    raise UserError(f"no experiment is called {id!r}{nearest(id)}; see `python -m medgan_jax list`")
 
 
 def nearest(id: str, count: int = 3) -> str:
@@ -259,15 +264,3 @@ def nearest(id: str, count: int = 3) -> str:
     close += [spelling for spelling in spellings if len(asked) > 2 and asked in spelling]
     names = list(dict.fromkeys(spellings[spelling] for spelling in close))[:count]
     return f"; the nearest {'is' if len(names) == 1 else 'are'} {', '.join(names)}" if names else ""
-
-
-def paper_values(id: str) -> dict[str, list[dict]]:
-    """What the review reports for `id`, by metric id, as plain values; empty for rows without values."""
-    values: dict[str, list[dict]] = {}
-    known = {entry.id: entry for entry in entries()}
-    for value in known[id].reported if id in known else ():
-        facts = {**dataclasses.asdict(value), "unit": value.best_unit}
-        values.setdefault(value.metric, []).append(
-            {name: fact for name, fact in facts.items() if name not in ("metric", "unit_inferred") and fact is not None}
-        )
-    return values

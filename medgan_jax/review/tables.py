@@ -1,5 +1,6 @@
 """Tables for the terminal: the rows of the review, and measured values beside published ones."""
 
+import dataclasses
 import io
 import math
 import re
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from medgan_jax.review.catalogue import Entry
+from medgan_jax.review.catalogue import Entry, ReportedValue
 
 WIDE = 240
 NONE = "–"
@@ -28,7 +29,8 @@ def show(table: Table) -> None:
 
 def new_table(*headings: str, title: str | None = None) -> Table:
     """An empty table whose first column stays whole."""
-    table = Table(title=title, box=None, header_style="bold", title_justify="left", pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(title=title, box=None, header_style="bold", title_justify="left")
+    table.pad_edge, table.padding = False, (0, 2, 0, 0)
     for index, heading in enumerate(headings):
         table.add_column(Text(heading), overflow="fold", no_wrap=index == 0)
     return table
@@ -44,8 +46,8 @@ def listing(entries: Sequence[Entry]) -> Table:
     table = new_table("id", "ref", "table", "implemented", "module")
     for entry in entries:
         reference = NONE if entry.ref is None else f"[{entry.ref}]"
-        implemented = "yes" if entry.implemented else "no"
-        add_row(table, entry.id, reference, NONE if entry.table is None else entry.table, implemented, entry.module)
+        number = NONE if entry.table is None else entry.table
+        add_row(table, entry.id, reference, number, "yes" if entry.implemented else "no", entry.module)
     return table
 
 
@@ -67,16 +69,16 @@ def comparison(
     measured: Mapping[str, Mapping],
     baseline: Mapping[str, Mapping],
     twin: Mapping[str, Mapping],
-    paper: Mapping[str, object],
+    paper: Mapping[str, Sequence[Mapping]],
     *,
     title: str | None = None,
     baseline_name: str = "baseline",
 ) -> Table:
-    """The method beside its baseline, its non-adversarial twin where one was evaluated, and the published values.
+    """The method beside its baseline, its non-adversarial twin where one was evaluated, and published values.
 
-    measured, baseline, twin: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper: `{metric: values}`,
-    each a dict or list of dicts with `value`, `std`, `unit`, `condition`; metrics are matched by name, however they
-    are spelled.
+    measured, baseline, twin: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper: `{metric:
+    [{"value", "std", "unit", "unit_inferred", "condition", ...}]}`; metrics are matched by name, however they are
+    spelled.
     """
     beside = [(f"{baseline_name} (baseline)", baseline), ("non-adversarial twin", twin)]
     beside = [(heading, rows) for heading, rows in beside if rows]
@@ -124,12 +126,8 @@ def number(value: float) -> str:
     return f"{value:.2e}"
 
 
-def published_words(values: Mapping | Sequence[Mapping]) -> str:
+def published_words(values: Sequence[Mapping]) -> str:
     """Published values with their conditions: `40.2 ± 4.07 dB (mask 30%)`."""
-    words = []
-    for value in [values] if isinstance(values, Mapping) else values:
-        spread = "" if value.get("std") is None else f" ± {value['std']:g}"
-        unit = f" {value['unit']}" if value.get("unit") else ""
-        where = "; ".join(str(value[key]) for key in ("condition", "dataset") if value.get(key))
-        words.append(f"{value['value']:g}{spread}{unit}" + (f" ({where})" if where else ""))
-    return "; ".join(words) or NONE
+    known = {field.name for field in dataclasses.fields(ReportedValue)}
+    facts = [{name: fact for name, fact in value.items() if name in known} for value in values]
+    return "; ".join(ReportedValue(**each).in_words(with_dataset=False) for each in facts) or NONE
