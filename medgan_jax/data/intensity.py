@@ -1,8 +1,8 @@
 """Invertible intensity maps: from the unit of a source to the range of a network, and back to that unit.
 
-Every map is a frozen dataclass with `forward`, `inverse`, the `unit` that it starts from and `clips`, which says
-whether values outside its range are lost. Arrays may be NumPy or JAX; integers become float32, which holds every
-16-bit value, so −1024 HU comes back as −1024 wherever the map does not clip it. No map guesses a range: the source
+Every map is a frozen dataclass with `forward`, `inverse`, the `unit` that it starts from, and `clips`:
+whether values outside its range are lost. Arrays may be NumPy or JAX. Integers become float32, which holds
+every 16-bit value, so -1024 HU comes back as -1024 wherever the map does not clip it. No map guesses a range: the source
 range, the target range and the unit are arguments.
 """
 
@@ -17,7 +17,7 @@ from medgan_jax.errors import UserError
 
 Range = tuple[float, float]
 
-# Window limits in Hounsfield units: level −600 width 1500, 40/400, 400/1800, 40/80; and all that 12 bits hold.
+# Hounsfield units, from level and width: -600 and 1500, 40 and 400, 400 and 1800, 40 and 80; all of 12 bits.
 HU_RANGES: dict[str, Range] = {
     "lung": (-1350.0, 150.0),
     "soft_tissue": (-160.0, 240.0),
@@ -44,7 +44,7 @@ class Intensity(Protocol):
 
 
 def _floating(x: Any) -> Any:
-    """Integers and booleans as float32 (NumPy integers of more than 16 bits as float64); floats as they are."""
+    """Integers and booleans as float32 (NumPy integers over 16 bits as float64); floats as they are."""
     if np.issubdtype(x.dtype, np.integer) or x.dtype == bool:
         wide = isinstance(x, np.ndarray) and x.dtype.itemsize > 2
         return x.astype(np.float64 if wide else np.float32)
@@ -70,7 +70,7 @@ def _fitted(array: Any, mask: Any | None) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Affine:
-    """y = scale · x + offset. Exact inverse (x = (y − offset) / scale) for every x."""
+    """y = scale · x + offset. Exact inverse (x = (y - offset) / scale) for every x."""
 
     scale: float
     offset: float
@@ -78,7 +78,9 @@ class Affine:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.scale) and np.isfinite(self.offset)) or self.scale == 0:
-            raise UserError(f"an affine map needs a finite scale other than 0, not {self.scale} and {self.offset}")
+            raise UserError(
+                f"an affine map needs a finite scale other than 0, not {self.scale} and {self.offset}"
+            )
 
     @property
     def clips(self) -> bool:
@@ -90,7 +92,7 @@ class Affine:
         return _floating(x) * self.scale + self.offset
 
     def inverse(self, y: Any) -> Any:
-        """(y − offset) / scale."""
+        """(y - offset) / scale."""
         return (_floating(y) - self.offset) / self.scale
 
 
@@ -112,11 +114,11 @@ class _Ranged:
         return (self.to[1] - self.to[0]) / (self.high - self.low)
 
     def forward(self, x: Any) -> Any:
-        """to[0] + (x − low) · (to[1] − to[0]) / (high − low)."""
+        """to[0] + (x - low) · (to[1] - to[0]) / (high - low)."""
         return (_floating(x) - self.low) * self._scale + self.to[0]
 
     def inverse(self, y: Any) -> Any:
-        """low + (y − to[0]) · (high − low) / (to[1] − to[0])."""
+        """low + (y - to[0]) · (high - low) / (to[1] - to[0])."""
         return (_floating(y) - self.to[0]) / self._scale + self.low
 
 
@@ -161,7 +163,7 @@ class Window(_Ranged):
 
 @dataclass(frozen=True)
 class MinMax(_Ranged):
-    """The smallest and largest value of an image onto the ends of `to`; linear beyond them, so nothing is lost."""
+    """The smallest and largest value of an image onto the ends of `to`; linear beyond, nothing is lost."""
 
     @property
     def clips(self) -> bool:
@@ -185,7 +187,9 @@ class MaxScale:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.maximum) and self.maximum > 0):
-            raise UserError(f"the maximum of an intensity map must be positive and finite, not {self.maximum}")
+            raise UserError(
+                f"the maximum of an intensity map must be positive and finite, not {self.maximum}"
+            )
 
     @property
     def clips(self) -> bool:
@@ -208,7 +212,7 @@ class MaxScale:
 
 @dataclass(frozen=True)
 class ZScore:
-    """y = (x − mean) / deviation."""
+    """y = (x - mean) / deviation."""
 
     mean: float
     deviation: float
@@ -217,7 +221,7 @@ class ZScore:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.mean) and np.isfinite(self.deviation) and self.deviation > 0):
             raise UserError(
-                f"a z-score needs a finite mean and a positive deviation, not {self.mean} and {self.deviation}"
+                f"a z-score needs a finite mean and positive deviation, not {self.mean} and {self.deviation}"
             )
 
     @property
@@ -226,7 +230,7 @@ class ZScore:
         return False
 
     def forward(self, x: Any) -> Any:
-        """(x − mean) / deviation."""
+        """(x - mean) / deviation."""
         return (_floating(x) - self.mean) / self.deviation
 
     def inverse(self, y: Any) -> Any:
@@ -275,14 +279,16 @@ def compose(maps: Sequence[Intensity]) -> Chain:
 
 
 def hu_window(tissue: str, to: Range) -> Window:
-    """A Hounsfield window by name: lung, soft_tissue, bone, brain or full (−1024 to 3071, 12 bits).
+    """A Hounsfield window by name: lung, soft_tissue, bone, brain or full (-1024 to 3071, 12 bits).
 
     Args:
       tissue: a key of `HU_RANGES`.
       to: the network's range, such as (-1, 1).
     """
     if tissue not in HU_RANGES:
-        raise UserError(f"no window is named {tissue!r}; use one of {', '.join(HU_RANGES)}, or a Window of your own")
+        raise UserError(
+            f"no window is named {tissue!r}; use one of {', '.join(HU_RANGES)}, or a Window of your own"
+        )
     return Window(*HU_RANGES[tissue], "HU", to)
 
 

@@ -82,7 +82,7 @@ def read_image(path: str | pathlib.Path, *, indexed: bool = False, finite: bool 
       The image, (H, W, C) or (D, H, W, C), in natural units.
 
     Raises:
-      UserError: the file is missing, empty, truncated, damaged, unsupported, lies about its size, or is not finite.
+      UserError: the file is missing, empty, damaged, unsupported, lies about its size, or holds NaN.
     """
     path = pathlib.Path(path)
     if not path.exists():
@@ -98,9 +98,10 @@ def read_image(path: str | pathlib.Path, *, indexed: bool = False, finite: bool 
     options = {"indexed": indexed} if kind in WITH_PALETTE else {}
     image = READERS[kind].read(path, **options)
     if finite and image.array.dtype.kind == "f":
-        bad = int(image.array.size - np.isfinite(image.array).sum())
+        size = image.array.size
+        bad = size - int(np.isfinite(image.array).sum())
         if bad:
-            raise UserError(f"{path}: {bad} of {image.array.size} values are NaN or infinite; mend or mask them first")
+            raise UserError(f"{path}: {bad} of {size} values are NaN or infinite; mend or mask them first")
     return image
 
 
@@ -111,22 +112,24 @@ def write_image(path: str | pathlib.Path, image: MedicalImage, array: np.ndarray
       path: the new file, or folder for a DICOM series; its suffix must be one of the image's format.
       image: what `read_image` returned, or `with_storage` made of it.
       array: values in `image.unit`, of the image's spatial shape, with any number of channels that the format
-        takes; (H, W) and (D, H, W) are one channel. None writes the image itself. Integer formats round and clip.
+        takes; (H, W) and (D, H, W) are one channel. None writes the image itself. Integers round and clip.
 
     Raises:
-      UserError: the place cannot be written, the suffix is another format's, or the format cannot hold the array.
+      UserError: the place cannot be written, the suffix is another format's, or it cannot hold the array.
       ValueError: the spatial shape differs from the image's.
     """
     path = pathlib.Path(path)
-    folder = image.format == "dicom" and image.geometry.folder
-    if not folder and SUFFIXES.get(_suffix(path)) != image.format and not (image.format == "dicom" and not path.suffix):
+    # DICOM files often have no suffix, or a counter in its place.
+    if image.format != "dicom" and SUFFIXES.get(_suffix(path)) != image.format:
         names = " or ".join(suffix for suffix, kind in SUFFIXES.items() if kind == image.format)
         raise UserError(f"{path}: the image came in as {image.format}; give a name that ends in {names}")
     values = image.array if array is None else np.asarray(array)
     if values.shape == image.spatial_shape:
         values = values[..., None]
     if values.ndim != image.array.ndim or values.shape[:-1] != image.spatial_shape:
-        raise ValueError(f"the array is {values.shape}, the image {image.array.shape}: spatial shapes must be equal")
+        raise ValueError(
+            f"the array {values.shape} and the image {image.array.shape} differ in spatial shape"
+        )
     try:
         READERS[image.format].write(path, image, values)
     except UserError as error:
@@ -177,8 +180,8 @@ def check_images(paths: Iterable[str | pathlib.Path], *, indexed: bool = False) 
         except UserError as error:
             errors.append(str(error))
     if errors:
-        more = f" (and {len(errors) - 1} more of {len(errors) + len(summaries)} files)" if len(errors) > 1 else ""
-        raise UserError(errors[0] + more)
+        total = len(errors) + len(summaries)
+        raise UserError(errors[0] + (f" ({len(errors)} bad of {total} files)" if len(errors) > 1 else ""))
     return summaries
 
 

@@ -1,4 +1,4 @@
-"""NumPy files (.npz, .npy): plain arrays only, never pickled objects, and no header is believed before the file's size."""
+"""NumPy files (.npz, .npy): plain arrays, never pickled objects, and no header that the size belies."""
 
 import math
 import pathlib
@@ -34,7 +34,7 @@ def _read_array(stream: BinaryIO, size: int, path: pathlib.Path, name: str) -> n
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = header(stream)
     if dtype.hasobject:
-        raise UserError(f"{path}: {name} holds Python objects, which could run code; save plain numbers instead")
+        raise UserError(f"{path}: {name} holds Python objects, which could run code; save plain numbers")
     count = math.prod(shape) * dtype.itemsize
     offset = stream.tell()
     images.refuse_size(path, count, size - offset)
@@ -77,7 +77,9 @@ def _spatial(values: np.ndarray, key: str | None, path: pathlib.Path) -> np.ndar
     if values.dtype.kind not in "iufb" or values.dtype.itemsize > 8:
         raise UserError(f"{path}: an image of dtype {values.dtype} cannot be used; save integers or floats")
     if values.size == 0 or values.ndim not in (2, 3, 4):
-        raise UserError(f"{path}: an image of shape {values.shape} cannot be used; save (H,W[,C]) or (D,H,W[,C])")
+        raise UserError(
+            f"{path}: an image of shape {values.shape} cannot be used; save (H,W[,C]) or (D,H,W[,C])"
+        )
     channels_last = values.ndim == 4 or (
         values.ndim == 3 and key != "images" and values.shape[-1] <= MAXIMUM_CHANNELS
     )
@@ -88,7 +90,8 @@ def _spacing(others: dict[str, np.ndarray], rank: int, path: pathlib.Path) -> tu
     if "spacing" not in others:
         return None
     spacing = others["spacing"]
-    if spacing.shape != (rank,) or spacing.dtype.kind not in "iuf" or not (np.isfinite(spacing) & (spacing > 0)).all():
+    numeric = spacing.shape == (rank,) and spacing.dtype.kind in "iuf"
+    if not numeric or not (np.isfinite(spacing) & (spacing > 0)).all():
         raise UserError(f"{path}: 'spacing' must be {rank} positive millimetres")
     return tuple(float(step) for step in spacing)
 
@@ -106,12 +109,15 @@ def read(path: pathlib.Path) -> MedicalImage:
         others = read_arrays(path)
         key = next((name for name in KEYS if name in others), None)
         if key is None:
-            raise UserError(f"{path}: has no array named 'image' or 'images' (it has: {', '.join(others) or 'none'})")
+            raise UserError(
+                f"{path}: has no array named 'image' or 'images' (it has: {', '.join(others) or 'none'})"
+            )
         values = others.pop(key)
     array = _spatial(values, key, path)
+    native = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
     unit = others.get("unit")
     return MedicalImage(
-        array=array.astype(np.uint8 if array.dtype.kind == "b" else array.dtype.newbyteorder("="), copy=False),
+        array=array.astype(native, copy=False),
         unit=str(unit) if unit is not None and unit.dtype.kind == "U" and unit.ndim == 0 else "raw",
         format="npy" if key is None else "npz",
         stored_dtype=values.dtype.newbyteorder("="),

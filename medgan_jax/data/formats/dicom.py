@@ -1,8 +1,10 @@
-"""DICOM files, multi-frame files, and folders that are one series; written copies are new instances of a new series."""
+"""DICOM files, multi-frame files, and folders that are one series; a written copy is a new series."""
 
 import copy
+import logging
 import math
 import pathlib
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,11 @@ from medgan_jax.data.formats import image as images
 from medgan_jax.data.formats.image import MedicalImage
 from medgan_jax.errors import UserError
 
-# Codes that describe a run of equal pixels in almost no bytes; every other one spends bits on each block or row.
+# What pydicom says about files that bend the standard is either read right or raised here, as one line.
+logging.getLogger("pydicom").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+
+# Codes that describe a run of equal pixels in almost no bytes; the others spend bits on each block or row.
 UNBOUNDED_CODECS = ("JPEG 2000", "JPEG-LS", "High-Throughput JPEG 2000")
 CODEC_RATIO = 1100
 UNBOUNDED_RATIO = 100_000
@@ -74,7 +80,7 @@ def _load(path: pathlib.Path) -> Dataset:
         if dataset.get(keyword) in (None, ""):
             raise UserError(f"{path}: has no {keyword}; not an image, damaged or truncated")
     if "ModalityLUTSequence" in dataset:
-        raise UserError(f"{path}: maps its values through a table (Modality LUT Sequence), which is not supported")
+        raise UserError(f"{path}: maps its values through a Modality LUT Sequence, which is not supported")
     return dataset
 
 
@@ -92,7 +98,8 @@ def _frame_count(dataset: Dataset) -> int:
 def _check_layout(dataset: Dataset, path: pathlib.Path) -> None:
     """Refuse what cannot be read right, and headers whose pixels cannot be in the file, before decoding."""
     keyword = _pixel_keyword(dataset, path)
-    samples, photometric = int(dataset.get("SamplesPerPixel", 1)), str(dataset.get("PhotometricInterpretation", ""))
+    samples = int(dataset.get("SamplesPerPixel", 1))
+    photometric = str(dataset.get("PhotometricInterpretation", ""))
     known = (*MONOCHROME, PALETTE) if samples == 1 else COLOUR if samples == 3 else ()
     if photometric not in known:
         raise UserError(f"{path}: {samples} samples per pixel as {photometric or 'nothing'} is not supported")
@@ -119,7 +126,9 @@ def _check_layout(dataset: Dataset, path: pathlib.Path) -> None:
     images.refuse_size(path, claimed, length * ratio)
     decoder = get_decoder(syntax)
     if not decoder.is_available:
-        raise UserError(f"{path}: is compressed as {syntax.name}; install pylibjpeg with its plug-ins, or decompress it")
+        raise UserError(
+            f"{path}: compressed as {syntax.name}; 'pip install pylibjpeg[all]', or decompress it"
+        )
 
 
 def _frames(dataset: Dataset, path: pathlib.Path) -> np.ndarray:
@@ -188,9 +197,13 @@ def _slices(dataset: Dataset, path: pathlib.Path) -> list[_Slice]:
                 pixels=pixels,
                 slope=1.0 if slope is None else float(slope[0]),
                 intercept=0.0 if intercept is None else float(intercept[0]),
-                position=get("PlanePositionSequence", "ImagePositionPatient", 3) if frame < max(placed, 1) else None,
+                position=get("PlanePositionSequence", "ImagePositionPatient", 3)
+                if frame < max(placed, 1)
+                else None,
                 orientation=get("PlaneOrientationSequence", "ImageOrientationPatient", 6),
-                spacing=None if spacing is None or spacing.min() <= 0 else (float(spacing[0]), float(spacing[1])),
+                spacing=None
+                if spacing is None or spacing.min() <= 0
+                else (float(spacing[0]), float(spacing[1])),
                 thickness=None if thickness is None or thickness[0] <= 0 else float(thickness[0]),
             )
         )
@@ -213,7 +226,9 @@ def _check_alike(slices: list[_Slice], path: pathlib.Path) -> None:
             )
         for kind in ("orientation", "spacing"):
             one, other = getattr(first, kind), getattr(part, kind)
-            if (one is None) != (other is None) or (one is not None and not np.allclose(one, other, atol=1e-3)):
+            if (one is None) != (other is None) or (
+                one is not None and not np.allclose(one, other, atol=1e-3)
+            ):
                 raise UserError(f"{names} differ in {kind}: {one} and {other}; keep one series in a folder")
 
 
@@ -278,7 +293,8 @@ def _limits(dataset: Dataset) -> tuple[int, int] | None:
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset or "BitsStored" not in dataset:
         return None
     bits = int(dataset.BitsStored)
-    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if int(dataset.get("PixelRepresentation", 0)) else (0, 2**bits - 1)
+    signed = int(dataset.get("PixelRepresentation", 0)) == 1
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
 def _scaling(values: list[float]) -> Any:
@@ -293,16 +309,19 @@ def _assemble(slices: list[_Slice], datasets: dict[str, Dataset], path: pathlib.
     if len(slices) > 1 and located:
         slices = _ordered(slices, path)
     elif len(datasets) > 1:
-        raise UserError(f"{path}: its slices give no position and orientation, so they cannot be put in order")
+        raise UserError(f"{path}: its slices give no position and orientation, so no order is known")
     first = next(iter(datasets.values()))
     volume = len(slices) > 1
     unit, photometric = _unit(first), str(first.get("PhotometricInterpretation", ""))
     stored = np.stack([part.pixels for part in slices]) if volume else slices[0].pixels
-    # In MONOCHROME1 the smallest value is shown white. Values with a physical unit keep their meaning however shown.
+    # MONOCHROME1 shows the smallest value white. Values with a physical unit keep it, however they are shown.
     inverted = photometric == "MONOCHROME1" and unit == "raw" and _limits(first) is not None
     if inverted:
         stored = _invert(stored, first)
-    slope, intercept = _scaling([part.slope for part in slices]), _scaling([part.intercept for part in slices])
+    slope, intercept = (
+        _scaling([part.slope for part in slices]),
+        _scaling([part.intercept for part in slices]),
+    )
     spacing, affine = _space(slices, volume)
     dtype = stored.dtype.newbyteorder("=")
     for dataset in datasets.values():
@@ -319,7 +338,13 @@ def _assemble(slices: list[_Slice], datasets: dict[str, Dataset], path: pathlib.
         spacing=spacing,
         affine=affine,
         geometry=DicomGeometry(
-            datasets, tuple((part.name, part.frame) for part in slices), volume, inverted, path.is_dir(), dtype, unit
+            datasets,
+            tuple((part.name, part.frame) for part in slices),
+            volume,
+            inverted,
+            path.is_dir(),
+            dtype,
+            unit,
         ),
         path=path,
     )
@@ -331,9 +356,9 @@ def _invert(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def read(path: pathlib.Path) -> MedicalImage:
-    """One DICOM file as (H, W, C), or (D, H, W, C) where it has frames; a folder of one series as (D, H, W, C).
+    """One DICOM file as (H, W, C), or (D, H, W, C) where it has frames; a folder of a series as (D, H, W, C).
 
-    Slices are sorted along the normal of their plane. Rescale slope and intercept are applied, so CT is in HU.
+    Slices are sorted along the normal of their plane. Slope and intercept are applied, so CT is in HU.
     MONOCHROME1 without a physical unit is inverted, so that larger is brighter; colour comes as RGB.
     """
     files = series_files(path) if path.is_dir() else [path]
@@ -346,7 +371,9 @@ def read(path: pathlib.Path) -> MedicalImage:
             datasets[file.name] = dataset
     if len(series) > 1:
         names = ", ".join(sorted(series.values())[:2])
-        raise UserError(f"{path}: holds {len(series)} DICOM series (see {names}); keep one series in a folder")
+        raise UserError(
+            f"{path}: holds {len(series)} DICOM series (see {names}); keep one series in a folder"
+        )
     if len(files) > 1 and any(_frame_count(dataset) > 1 for dataset in datasets.values()):
         raise UserError(f"{path}: mixes multi-frame files with others; give each multi-frame file by itself")
     with images.reading(path, "DICOM"):
@@ -385,7 +412,10 @@ def _set_layout(dataset: Dataset, stored: np.ndarray, image: MedicalImage) -> No
     for element in [element for element in dataset if "PaletteColor" in element.keyword]:
         del dataset[element.tag]
     dataset.SamplesPerPixel = channels
-    for keyword, value in (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max())):
+    for keyword, value in (
+        ("SmallestImagePixelValue", stored.min()),
+        ("LargestImagePixelValue", stored.max()),
+    ):
         if keyword in dataset:
             dataset[keyword].VR = "SS" if stored.dtype.kind == "i" else "US"
             dataset[keyword].value = int(value)
@@ -438,7 +468,10 @@ def _derived(dataset: Dataset, stored: np.ndarray, image: MedicalImage, series: 
     if image.unit != image.geometry.unit:
         _drop_scaling(result)
     source = Dataset()
-    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
+    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = (
+        dataset.SOPClassUID,
+        dataset.SOPInstanceUID,
+    )
     result.SourceImageSequence = [source]
     result.ImageType = ["DERIVED", "SECONDARY", *list(dataset.get("ImageType") or [])[2:]]
     result.SOPInstanceUID, result.SeriesInstanceUID = generate_uid(), series
@@ -447,11 +480,13 @@ def _derived(dataset: Dataset, stored: np.ndarray, image: MedicalImage, series: 
 
 
 def write(path: pathlib.Path, image: MedicalImage, values: np.ndarray) -> None:
-    """A new series with the geometry, scaling and bits that came in: a file, or a folder of the same file names."""
+    """A new series with the geometry, scaling and bits that came in: a file or a folder."""
     geometry: DicomGeometry = image.geometry
-    if values.shape[-1] not in (1, 3) or (values.shape[-1] > image.channels and image.stored_dtype != np.uint8):
+    if values.shape[-1] not in (1, 3) or (
+        values.shape[-1] > image.channels and image.stored_dtype != np.uint8
+    ):
         raise UserError(
-            f"{path}: DICOM takes one channel, or three of 8 bits, not {values.shape[-1]} of {image.stored_dtype}"
+            f"{path}: DICOM takes 1 channel, or 3 of 8 bits, not {values.shape[-1]} of {image.stored_dtype}"
         )
     if geometry.folder and path.is_file():
         raise UserError(f"{path}: is a file, but a DICOM series is written as a folder; give another name")
@@ -475,5 +510,5 @@ def write(path: pathlib.Path, image: MedicalImage, values: np.ndarray) -> None:
             raise
         except Exception as error:
             raise UserError(
-                f"{target}: cannot be written, {name} has header elements that DICOM forbids ({images.one_line(error)})"
+                f"{target}: cannot be written, DICOM forbids an element of {name} ({images.one_line(error)})"
             ) from error

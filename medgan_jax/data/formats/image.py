@@ -1,4 +1,4 @@
-"""The image that every reader returns and every writer takes: values in natural units, with what the file needs."""
+"""The image that every reader returns and every writer takes: natural units, and what its file needs."""
 
 import contextlib
 import os
@@ -26,13 +26,13 @@ class MedicalImage:
 
     Attributes:
       array: (H, W, C) or (D, H, W, C), in `unit`: the stored values times `slope` plus `intercept`. Stored
-        values without a slope keep their dtype; scaled integers become float32 (float64 where that is not exact).
+        values without a slope keep their dtype; scaled integers become float32 (float64 if not exact).
       unit: what a value of one means: "HU", "BQML", "label", or "raw" where the file does not say.
       format: "nifti", "dicom", "png", "jpeg", "tiff", "npz" or "npy".
       stored_dtype: the dtype inside the file, in this machine's byte order.
       slope, intercept: numbers, or (D, 1, 1, 1) arrays where a series scales each slice by itself.
       spacing: millimetres between voxel centres along (H, W) or (D, H, W); None where the file does not say.
-      affine: (4, 4), array index (depth, row, column, 1) to millimetres in RAS+; None where the file has none.
+      affine: (4, 4), array index (depth, row, column, 1) to millimetres in RAS+; None if the file has none.
       geometry: what the format's own writer needs (header bytes, data sets, palette); opaque to others.
       path: where the image was read.
     """
@@ -65,7 +65,7 @@ def is_identity(slope: Any, intercept: Any) -> bool:
 
 
 def to_natural(stored: np.ndarray, slope: Any, intercept: Any) -> np.ndarray:
-    """Stored values times `slope` plus `intercept`, in the narrowest of float32 and float64 that can be undone."""
+    """Stored values times `slope` plus `intercept`, in float32 where that can be undone, else float64."""
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if is_identity(slope, intercept):
         return native
@@ -83,7 +83,7 @@ def to_stored(
     intercept: Any = 0.0,
     limits: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """The inverse of `to_natural`: integers are rounded to nearest and clipped to `limits` (default: the dtype's)."""
+    """The inverse of `to_natural`; integers are rounded and clipped to `limits` (None: the dtype's)."""
     dtype = np.dtype(dtype).newbyteorder("=")
     identity = is_identity(slope, intercept)
     if identity and values.dtype == dtype and limits is None:
@@ -113,7 +113,7 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def reading(path: pathlib.Path, kind: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line that names the file: decoders meet damage in countless ways."""
+    """Turn whatever a decoder raises into one line that names the file: damage has countless forms."""
     try:
         yield
     except UserError:
@@ -123,7 +123,9 @@ def reading(path: pathlib.Path, kind: str) -> Iterator[None]:
     except (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise UserError(f"{path}: cannot be opened ({error.strerror})") from error
     except Exception as error:
-        raise UserError(f"{path}: cannot be read as {kind}, damaged or truncated ({one_line(error)})") from error
+        raise UserError(
+            f"{path}: cannot be read as {kind}, damaged or truncated ({one_line(error)})"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -137,7 +139,9 @@ def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or one_line(error)
-        raise UserError(f"{path}: cannot be written ({reason}); free space or choose another folder") from error
+        raise UserError(
+            f"{path}: cannot be written ({reason}); free space or choose another folder"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -147,10 +151,12 @@ def refuse_size(path: pathlib.Path, claimed: int, available: int) -> None:
     """Refuse a header that claims more decoded bytes than the file can hold, before anything is allocated."""
     if claimed > available:
         raise UserError(
-            f"{path}: its header claims {claimed} bytes, the file can hold at most {available}: damaged or truncated"
+            f"{path}: its header claims {claimed} bytes, the file holds at most {available}; it is truncated"
         )
     if claimed > MAXIMUM_BYTES:
-        raise UserError(f"{path}: decodes to {claimed} bytes, more than the limit of {MAXIMUM_BYTES}; cut it into parts")
+        raise UserError(
+            f"{path}: decodes to {claimed} bytes, over the limit of {MAXIMUM_BYTES}; cut it into parts"
+        )
 
 
 def read_exactly(stream: BinaryIO, count: int, path: pathlib.Path) -> bytearray:
@@ -172,4 +178,6 @@ def with_channels(values: np.ndarray) -> np.ndarray:
 def refuse_pixels(path: pathlib.Path, height: int, width: int) -> None:
     """Refuse pictures of more than `MAXIMUM_PIXELS`: whole slides are cut into tiles first."""
     if height * width > MAXIMUM_PIXELS:
-        raise UserError(f"{path}: {height} x {width} pixels are more than the limit of {MAXIMUM_PIXELS}; cut it into tiles")
+        raise UserError(
+            f"{path}: {height} x {width} pixels exceed the limit of {MAXIMUM_PIXELS}; cut it into tiles"
+        )

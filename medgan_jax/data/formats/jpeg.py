@@ -29,15 +29,19 @@ def read(path: pathlib.Path) -> MedicalImage:
     """A JPEG as (H, W, 1) or (H, W, 3) uint8, as stored: an EXIF rotation is kept as a mark, not applied."""
     with images.reading(path, "JPEG"):
         data = path.read_bytes()
-        with Image.open(io.BytesIO(data), formats=("JPEG", "MPO")) as picture:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
             width, height = picture.size
             images.refuse_pixels(path, height, width)
             images.refuse_size(path, width * height, len(data) * PIXELS_PER_BYTE)
             if picture.mode not in MODES.values():
-                raise UserError(f"{path}: a JPEG in {picture.mode} is not supported; save it as greyscale or RGB")
+                raise UserError(
+                    f"{path}: a JPEG in {picture.mode} is not supported; save it as greyscale or RGB"
+                )
             picture.load()
             pixels = np.asarray(picture)
-            metadata = {key: picture.info[key] for key in ("dpi", "exif", "icc_profile") if picture.info.get(key)}
+            metadata = {
+                key: picture.info[key] for key in ("dpi", "exif", "icc_profile") if picture.info.get(key)
+            }
             tables = {key: list(table) for key, table in picture.quantization.items()}
     return MedicalImage(
         array=pixels if pixels.ndim == 3 else images.with_channels(pixels),

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 single files (.nii, .nii.gz): header, extensions and stored dtype go out as they came in."""
+"""NIfTI-1 and NIfTI-2 in one file (.nii, .nii.gz): header, extensions and dtype go out as they came in."""
 
 import gzip
 import math
@@ -31,7 +31,7 @@ class NiftiGeometry:
 
 
 def _parse_header(prefix: bytes) -> nibabel.Nifti1Header:
-    size = 348 if int.from_bytes(prefix[:4], "little") == 348 or int.from_bytes(prefix[:4], "big") == 348 else 540
+    size = min(int.from_bytes(prefix[:4], order) for order in ("little", "big"))
     return HEADERS[size](binaryblock=prefix[:size], check=False)
 
 
@@ -75,8 +75,9 @@ def _dtype(header: nibabel.Nifti1Header, path: pathlib.Path) -> tuple[np.dtype, 
         dtype, parts = np.dtype(f"f{dtype.itemsize // 2}").newbyteorder(dtype.byteorder), 2
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise UserError(f"{path}: unsupported NIfTI data type {code}")
-    if bits != dtype.itemsize * 8 * parts:
-        raise UserError(f"{path}: its header says {bits} bits a voxel, its data type {code} needs {dtype.itemsize * 8 * parts}")
+    needed = dtype.itemsize * 8 * parts
+    if bits != needed:
+        raise UserError(f"{path}: its header says {bits} bits a voxel, its data type {code} needs {needed}")
     return dtype, parts
 
 
@@ -89,7 +90,9 @@ def _scaling(header: nibabel.Nifti1Header, path: pathlib.Path) -> tuple[float, f
     return slope, intercept
 
 
-def _affine(header: nibabel.Nifti1Header, flat: bool, path: pathlib.Path) -> tuple[np.ndarray, tuple[float, ...] | None]:
+def _affine(
+    header: nibabel.Nifti1Header, flat: bool, path: pathlib.Path
+) -> tuple[np.ndarray, tuple[float, ...] | None]:
     """(4, 4) affine of array indices (depth, row, column), and the spacing along them, in millimetres."""
     try:
         affine = np.asarray(header.get_best_affine(), np.float64)
@@ -188,7 +191,9 @@ def write(path: pathlib.Path, image: MedicalImage, values: np.ndarray) -> None:
     code = int(header["datatype"])
     parts = RGB_CODES.get(code, 2 if header.get_data_dtype().kind == "c" else 1)
     grouped = stored.reshape(*stored.shape[:3], -1, parts)
-    ordered = np.ascontiguousarray(np.moveaxis(grouped, -2, 0), image.stored_dtype.newbyteorder(header.endianness))
+    ordered = np.ascontiguousarray(
+        np.moveaxis(grouped, -2, 0), image.stored_dtype.newbyteorder(header.endianness)
+    )
     block = header.binaryblock
     with images.replacing(path) as file:
         stream = gzip.GzipFile("", "wb", 6, file, mtime=0) if path.name.lower().endswith(".gz") else file

@@ -1,4 +1,4 @@
-"""PNG at every bit depth: checksums verified before decoding, 16-bit colour included, ancillary chunks kept."""
+"""PNG at every bit depth, 16-bit colour included: checksums verified first, ancillary chunks kept."""
 
 import io
 import math
@@ -18,9 +18,15 @@ from medgan_jax.errors import UserError
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, COLOUR, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
 CHANNELS = {GREY: 1, COLOUR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOUR_ALPHA: 4}
-DEPTHS = {GREY: (1, 2, 4, 8, 16), COLOUR: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), COLOUR_ALPHA: (8, 16)}
+DEPTHS = {
+    GREY: (1, 2, 4, 8, 16),
+    COLOUR: (8, 16),
+    PALETTE: (1, 2, 4, 8),
+    GREY_ALPHA: (8, 16),
+    COLOUR_ALPHA: (8, 16),
+}
 # Chunks whose meaning does not depend on the pixels, in the order in which the standard wants them.
-KEPT_FIRST = (b"cICP", b"cHRM", b"gAMA", b"iCCP", b"sRGB", b"pHYs", b"eXIf", b"tIME", b"tEXt", b"zTXt", b"iTXt")
+KEPT = b"cICP cHRM gAMA iCCP sRGB pHYs eXIf tIME tEXt zTXt iTXt".split()
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,13 @@ def _header(chunks: list[tuple[bytes, bytes]], path: pathlib.Path) -> _Header:
     if name != b"IHDR" or len(body) != 13:
         raise UserError(f"{path}: damaged PNG, it does not start with its header")
     width, height, bits, colour_type, compression, filtering, interlace = struct.unpack(">IIBBBBB", body)
-    if bits not in DEPTHS.get(colour_type, ()) or compression or filtering or interlace > 1 or not width * height:
+    if (
+        bits not in DEPTHS.get(colour_type, ())
+        or compression
+        or filtering
+        or interlace > 1
+        or not width * height
+    ):
         raise UserError(f"{path}: damaged PNG, its header is impossible")
     if any(name == b"acTL" for name, _ in chunks):
         raise UserError(f"{path}: an animated PNG; save its frames as single images or as a TIFF volume")
@@ -89,7 +101,7 @@ def _inflate(compressed: bytes, header: _Header, path: pathlib.Path) -> np.ndarr
 def unfilter(rows: np.ndarray, step: int) -> np.ndarray:
     """Undo the five PNG filters (PNG specification, section 9) for pixels of `step` bytes.
 
-    A byte depends on its left, upper and upper-left neighbours, so all bytes of an anti-diagonal are known together.
+    A byte depends on its left, upper and upper-left neighbours, so an anti-diagonal is found at once.
 
     Args:
       rows: (H, 1 + W * step) uint8, each row led by its filter type.
@@ -175,7 +187,7 @@ def read(path: pathlib.Path, indexed: bool = False) -> MedicalImage:
             bits=header.bits,
             palette=palette,
             indexed=indexed and palette is not None,
-            kept=tuple((name, body) for name, body in chunks if name in KEPT_FIRST),
+            kept=tuple((name, body) for name, body in chunks if name in KEPT),
             transparency=named.get(b"tRNS"),
         ),
         path=path,
@@ -194,7 +206,7 @@ def _packed(pixels: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _filtered(rows: np.ndarray, bits: int) -> bytes:
-    """Rows led by their filter: differences from the row above where bytes are samples, none where they are packed."""
+    """Rows led by their filter: the difference from the row above, or none where samples share a byte."""
     if bits < 8:
         return np.pad(rows, ((0, 0), (1, 0))).tobytes()
     differences = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
@@ -225,7 +237,10 @@ def write(path: pathlib.Path, image: MedicalImage, values: np.ndarray) -> None:
     pixels = images.to_stored(values, image.stored_dtype)
     colour_type, bits, samples, palette = _encoded(pixels, image)
     height, width = pixels.shape[:2]
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)), *image.geometry.kept]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)),
+        *image.geometry.kept,
+    ]
     if palette is not None:
         chunks.append((b"PLTE", palette))
     if image.geometry.transparency is not None and colour_type == image.geometry.colour_type:
@@ -234,4 +249,5 @@ def write(path: pathlib.Path, image: MedicalImage, values: np.ndarray) -> None:
     with images.replacing(path) as file:
         file.write(SIGNATURE)
         for name, body in chunks:
-            file.write(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)))
+            checksum = zlib.crc32(name + body)
+            file.write(struct.pack(">I", len(body)) + name + body + struct.pack(">I", checksum))

@@ -1,5 +1,6 @@
 """TIFF of any plain integer or float depth; several pages are one volume."""
 
+import logging
 import math
 import pathlib
 import struct
@@ -15,12 +16,16 @@ from medgan_jax.data.formats.image import MedicalImage
 from medgan_jax.data.formats.palette import as_colour, as_index
 from medgan_jax.errors import UserError
 
+# What tifffile logs about damage is raised here, as one line.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
 # LZW codes of 12 bits stand for at most 4096 bytes; Zstandard and LZMA reach more, but not in images.
 CODEC_RATIO = 8192
 MINISWHITE, MINISBLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 NO_COMPRESSION = 1
 CENTIMETRE = 3
-MILLIMETRES = {"mm": 1.0, "cm": 10.0, "um": 1e-3, "\\u00B5m": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
+MICROMETRE = ("um", "\\u00B5m", "µm", "micron", "microns")
+MILLIMETRES = {"mm": 1.0, "cm": 10.0, "nm": 1e-6} | dict.fromkeys(MICROMETRE, 1e-3)
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class TiffGeometry:
 
 
 def _count_pages(path: pathlib.Path) -> int:
-    """Length of the chain of image directories; a chain that leaves the file or runs in a circle is an error."""
+    """Length of the chain of image directories; one that leaves the file or runs in a circle is an error."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(16)
@@ -51,12 +56,16 @@ def _count_pages(path: pathlib.Path) -> int:
         seen = set()
         while offset:
             if offset in seen or offset >= size:
-                raise UserError(f"{path}: truncated or damaged TIFF, page {len(seen) + 1} lies outside the file")
+                raise UserError(
+                    f"{path}: truncated or damaged TIFF, page {len(seen) + 1} lies outside the file"
+                )
             seen.add(offset)
             file.seek(offset)
             entries = struct.unpack(order + counter, file.read(struct.calcsize(counter)))[0]
             if offset + entries * entry > size:
-                raise UserError(f"{path}: truncated or damaged TIFF, the tags of page {len(seen)} leave the file")
+                raise UserError(
+                    f"{path}: truncated or damaged TIFF, the tags of page {len(seen)} leave the file"
+                )
             file.seek(entries * entry, 1)
             offset = struct.unpack(order + pointer, file.read(struct.calcsize(pointer)))[0]
     if not seen:
@@ -76,14 +85,18 @@ def _check_pages(tif: tifffile.TiffFile, pages: int, path: pathlib.Path) -> None
             raise UserError(f"{path}: truncated or damaged TIFF, the pixels of page {number} leave the file")
         held = sum(count for _, count in segments)
         images.refuse_pixels(path, page.imagelength, page.imagewidth)
-        images.refuse_size(path, page.nbytes, held if page.compression == NO_COMPRESSION else held * CODEC_RATIO)
+        images.refuse_size(
+            path, page.nbytes, held if page.compression == NO_COMPRESSION else held * CODEC_RATIO
+        )
         total += page.nbytes
     images.refuse_size(path, total, images.MAXIMUM_BYTES)
 
 
 def _series(tif: tifffile.TiffFile, path: pathlib.Path) -> tifffile.TiffPageSeries:
     if len(tif.series) != 1 or len(tif.series[0].levels) != 1:
-        raise UserError(f"{path}: its pages differ in size or kind (a slide with its overviews?); save the one to be used")
+        raise UserError(
+            f"{path}: its pages differ in size or kind (a slide and its overviews?); save one alone"
+        )
     series = tif.series[0]
     claimed = math.prod(series.shape) * series.dtype.itemsize
     # ImageJ writes one page for a whole stack, so the pages alone do not tell.
@@ -95,7 +108,7 @@ def _series(tif: tifffile.TiffFile, path: pathlib.Path) -> tifffile.TiffPageSeri
 
 
 def _decode(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: pathlib.Path) -> np.ndarray:
-    """Pixels in the series' own axes; Pillow decodes what tifffile needs imagecodecs for, where that is exact."""
+    """Pixels in the series' own axes; Pillow decodes what tifffile cannot alone, where that is exact."""
     page = tif.pages[0]
     if page.compression in tifffile.TIFF.DECOMPRESSORS and page.predictor in tifffile.TIFF.UNPREDICTORS:
         return series.asarray(maxworkers=1)
@@ -106,9 +119,11 @@ def _decode(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: pathl
             picture.load()
             pixels.append(np.asarray(picture))
     stored = np.stack(pixels)
-    if stored.dtype.newbyteorder("=") != series.dtype.newbyteorder("=") or stored.size != math.prod(series.shape):
+    if stored.dtype.newbyteorder("=") != series.dtype.newbyteorder("=") or stored.size != math.prod(
+        series.shape
+    ):
         name = tifffile.COMPRESSION(page.compression).name
-        raise UserError(f"{path}: {page.bitspersample}-bit TIFF compressed as {name} needs 'pip install imagecodecs'")
+        raise UserError(f"{path}: {page.bitspersample} bits compressed as {name}: 'pip install imagecodecs'")
     return stored.reshape(series.shape)
 
 
@@ -117,13 +132,15 @@ def _channels_last(stored: np.ndarray, axes: str, path: pathlib.Path) -> np.ndar
     depth = [index for index, name in enumerate(axes) if name not in "YXSC"]
     channel = [index for index, name in enumerate(axes) if name in "SC"]
     if len(depth) > 1 or len(channel) > 1 or "Y" not in axes or "X" not in axes:
-        raise UserError(f"{path}: a TIFF with axes {axes} {stored.shape} is not one image or volume; split it into files")
+        raise UserError(
+            f"{path}: axes {axes} {stored.shape} are not one image or volume; split it into files"
+        )
     ordered = stored.transpose(*depth, axes.index("Y"), axes.index("X"), *channel)
     return ordered if channel else ordered[..., None]
 
 
 def _spacing(tif: tifffile.TiffFile, volume: bool) -> tuple[float, ...] | None:
-    """Millimetres, where the file gives them in centimetres or as ImageJ does; dots per inch are rarely true."""
+    """Millimetres, from centimetres or as ImageJ gives them; dots per inch are rarely true."""
     page = tif.pages[0]
     metadata = tif.imagej_metadata or {}
     unit = MILLIMETRES.get(str(metadata.get("unit", "")))
@@ -199,7 +216,9 @@ def read(path: pathlib.Path, indexed: bool = False) -> MedicalImage:
         format="tiff",
         stored_dtype=array.dtype,
         spacing=spacing,
-        geometry=TiffGeometry(axes, stored.shape, bits, inverted, indexed and palette is not None, palette, tags),
+        geometry=TiffGeometry(
+            axes, stored.shape, bits, inverted, indexed and palette is not None, palette, tags
+        ),
         path=path,
     )
 
