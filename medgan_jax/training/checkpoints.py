@@ -104,6 +104,8 @@ class Checkpoints:
         Raises:
             UserError: the previous save failed (disk full, folder not writable), or this one cannot begin.
         """
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, not {step}")
         self.wait()
         target = self._folder(kind) / f"{step:08d}"
         unfinished = target.with_name(f"{target.name}.unfinished")
@@ -129,12 +131,10 @@ class Checkpoints:
         """
         if self._pending is None:
             return
-        pending, self._pending = self._pending, None
-        error = None
-        try:
-            pending.result()
-        except UserError as failure:
-            error = failure
+        error = self._pending.exception()
+        self._pending = None
+        if error is not None and not isinstance(error, UserError):
+            raise error
         agreement.raise_anywhere(error)
 
     def restore(self, template, *, kind: Kind = "last",
@@ -169,7 +169,7 @@ class Checkpoints:
         if not chosen:
             return None
         folder = self._folder(kind) / chosen
-        description = self._checked_description(folder)
+        description = self._chosen_description(folder)
         return _load(folder, template, _table(description)), description["metadata"]
 
     def metadata(self, kind: Kind = "last", step: int | None = None) -> dict | None:
@@ -180,7 +180,7 @@ class Checkpoints:
         """
         self.wait()
         chosen = agreement.decide_on_first(lambda: self._choose(kind, step, self._checked_description))
-        return self._checked_description(self._folder(kind) / chosen)["metadata"] if chosen else None
+        return self._chosen_description(self._folder(kind) / chosen)["metadata"] if chosen else None
 
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints of kind 'last', ascending."""
@@ -197,8 +197,7 @@ class Checkpoints:
         return {"last": self._directory, "best": self._directory / "best"}[kind]
 
     def _make_room(self, target: pathlib.Path) -> str:
-        """Makes the folder of `target`, clears what interrupted saves left, refuses to overwrite others'
-        files."""
+        """Makes the folder of `target`, clears what interrupted saves left, spares what is no checkpoint."""
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -215,14 +214,15 @@ class Checkpoints:
                     shutil.rmtree(entry, ignore_errors=True)
 
     def _finish(self, response, target: pathlib.Path, unfinished: pathlib.Path, description: dict) -> None:
-        """In the writing thread: waits for all processes' arrays; process 0 then seals, renames and
-        prunes."""
+        """In the writing thread: waits for all processes' arrays; process 0 then seals, renames, prunes."""
         try:
             response.result()
             if jax.process_index() == 0:
                 _seal(unfinished, description)
                 if target.exists():
-                    target.rename(target.with_name(f"{target.name}.replaced"))
+                    replaced = target.with_name(f"{target.name}.replaced")
+                    shutil.rmtree(replaced, ignore_errors=True)
+                    target.rename(replaced)
                 unfinished.rename(target)
                 workdir.synchronise(target.parent)
         # Whatever orbax raises here, a file could not be written; the cause stays attached for debugging.
@@ -235,6 +235,7 @@ class Checkpoints:
 
     def _prune(self, kind: Kind, written: pathlib.Path) -> None:
         """Removes what is neither `written` nor among the newest; damaged ones and replaced ones go first."""
+        self._damaged.discard(written)
         newest_of_step = {}
         for folder in self._complete(kind):
             if folder not in self._damaged:
@@ -266,8 +267,8 @@ class Checkpoints:
                 self._damaged.add(folder)
                 self._warn_once(f"skipped checkpoint {folder}: {damage}")
         if folders:
-            raise UserError(f"none of the {len(folders)} checkpoints in {self._folder(kind)} verifies; restore "
-                            "the directory from a copy, or start again in another work directory")
+            raise UserError(f"none of the {len(folders)} checkpoints in {self._folder(kind)} verifies; "
+                            "restore the directory from a copy, or start again in another work directory")
         return ""
 
     def _warn_of_strays(self, kind: Kind) -> None:
@@ -291,9 +292,17 @@ class Checkpoints:
         description = json.loads((folder / METADATA).read_text())
         if description["schema"] != self._schema:
             raise UserError(f"checkpoint {folder} has schema {description['schema']}, this version of "
-                            f"medgan_jax reads schema {self._schema}; continue with the version that wrote it, "
-                            "or start a new run")
+                            f"medgan_jax reads schema {self._schema}; continue with the version that "
+                            "wrote it, or start a new run")
         return description
+
+    def _chosen_description(self, folder: pathlib.Path) -> dict:
+        """The same, of the checkpoint that process 0 has chosen: every process must be able to read it."""
+        try:
+            return self._checked_description(folder)
+        except _Damaged as damage:
+            raise UserError(f"process {jax.process_index()} cannot read checkpoint {folder}: {damage}; all "
+                            "processes need the same shared directory") from damage
 
 
 def export_weights(path: str | os.PathLike, params: dict) -> str:
@@ -307,7 +316,7 @@ def export_weights(path: str | os.PathLike, params: dict) -> str:
     """
     flat = {}
     for name, leaf in _named_leaves(params).items():
-        flat[name] = np.ascontiguousarray(jax.device_get(leaf))
+        flat[name] = np.asarray(jax.device_get(leaf), order="C")
     content = safetensors.numpy.save(flat, metadata={"sha256": _digest(flat)})
     workdir.write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
@@ -537,8 +546,10 @@ def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
     """What lies in `folder`, by name; nothing if there is no such folder."""
     try:
         return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(f"cannot read the checkpoints in {folder}: {workdir.reason(error)}") from error
 
 
 def _step_of(folder: pathlib.Path) -> int:
@@ -546,5 +557,5 @@ def _step_of(folder: pathlib.Path) -> int:
 
 
 def _unwritable(target: pathlib.Path, error: BaseException) -> UserError:
-    return UserError(f"checkpoint {target} could not be written: {workdir.reason(error)}; mend that or choose "
-                     "another work directory (the checkpoints before it are untouched)")
+    return UserError(f"checkpoint {target} could not be written: {workdir.reason(error)}; mend that or "
+                     "choose another work directory (the checkpoints before it are untouched)")
