@@ -2,8 +2,8 @@
 
 Every map is a frozen dataclass with `forward`, `inverse`, the `unit` that it starts from, and `clips`:
 whether values outside its range are lost. Arrays may be NumPy or JAX. Integers become float32, which holds
-every 16-bit value, so -1024 HU comes back as -1024 wherever the map does not clip it. No map guesses a range: the source
-range, the target range and the unit are arguments.
+every 16-bit value, so -1024 HU comes back as -1024 wherever the map does not clip it. No map guesses a range:
+the source range, the target range and the unit are arguments.
 """
 
 import functools
