@@ -39,16 +39,28 @@ def per_case(value: jax.Array | float, like: jax.Array) -> jax.Array:
     return jnp.broadcast_to(value, like.shape[:1]).reshape((-1,) + (1,) * (like.ndim - 1))
 
 
+def case_sum(x: jax.Array) -> jax.Array:
+    """Sum over all but the first axis, `(B, ...) -> (B,)`, row by row.
+
+    Products with ones: several times faster than XLA's reduction on a CPU, and since rows are summed first the sum
+    of a large volume does not stall in float32.
+    """
+    if x.ndim > 2:
+        x = x.reshape(*x.shape[:-2], -1)
+    while x.ndim > 1:
+        x = jnp.matmul(x, jnp.ones(x.shape[-1], x.dtype), precision="highest")
+    return x
+
+
 def case_mean(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Mean over all but the first axis, `(B, ...) -> (B,)`, inside `mask` (non-zero is inside) where one is given.
 
     A mask broadcasts against `x`, so `(B, H, W, 1)` serves any number of channels. An empty mask gives NaN.
     """
     if mask is None:
-        return jnp.mean(x, case_axes(x))
+        return case_sum(x) / (x.size // x.shape[0])
     inside = jnp.broadcast_to(jnp.asarray(mask) != 0, x.shape)
-    total = jnp.sum(jnp.where(inside, x, 0), case_axes(x))
-    return divide(total, jnp.sum(inside, case_axes(x)).astype(x.dtype))
+    return divide(case_sum(jnp.where(inside, x, 0)), case_sum(inside.astype(x.dtype)))
 
 
 def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
@@ -70,6 +82,11 @@ def all_finite(*arrays: jax.Array) -> jax.Array:
     for other in finite[1:]:
         result = result & other
     return result
+
+
+def finite_or_nan(value: jax.Array) -> jax.Array:
+    """`value`, with infinities turned into NaN: what a sum over an image that holds Inf or NaN has to score."""
+    return jnp.where(jnp.isfinite(value), value, jnp.nan)
 
 
 def undefined_unless(valid: jax.Array, value: jax.Array) -> jax.Array:

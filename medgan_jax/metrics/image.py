@@ -8,16 +8,18 @@ restricts a metric to a region; mostly-air images inflate PSNR and SSIM, so repo
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from medgan_jax.metrics.checks import (
-    all_finite,
     as_float,
     case_axes,
     case_mean,
+    case_sum,
     divide,
+    finite_or_nan,
     image_pair,
     per_case,
     square_root,
@@ -31,8 +33,7 @@ def mse(prediction: jax.Array, reference: jax.Array, *, mask: jax.Array | None =
     Guards against pooling over the batch, which lets one bad case hide in the mean.
     """
     prediction, reference = image_pair(prediction, reference)
-    value = case_mean(jnp.square(prediction - reference), mask)
-    return undefined_unless(all_finite(prediction, reference), value)
+    return finite_or_nan(case_mean(jnp.square(prediction - reference), mask))
 
 
 def rmse(prediction: jax.Array, reference: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
@@ -46,8 +47,7 @@ def rmse(prediction: jax.Array, reference: jax.Array, *, mask: jax.Array | None 
 def mae(prediction: jax.Array, reference: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Mean absolute error, `mean(|x - y|)`: units of the image, in [0, inf), lower is better."""
     prediction, reference = image_pair(prediction, reference)
-    value = case_mean(jnp.abs(prediction - reference), mask)
-    return undefined_unless(all_finite(prediction, reference), value)
+    return finite_or_nan(case_mean(jnp.abs(prediction - reference), mask))
 
 
 def nmse(prediction: jax.Array, reference: jax.Array) -> jax.Array:
@@ -58,9 +58,8 @@ def nmse(prediction: jax.Array, reference: jax.Array) -> jax.Array:
     square root under the same name: see `nmse_dagan`.
     """
     prediction, reference = image_pair(prediction, reference)
-    error = jnp.sum(jnp.square(prediction - reference), case_axes(reference))
-    value = divide(error, jnp.sum(jnp.square(reference), case_axes(reference)))
-    return undefined_unless(all_finite(prediction, reference), value)
+    error = case_sum(jnp.square(prediction - reference))
+    return finite_or_nan(divide(error, case_sum(jnp.square(reference))))
 
 
 def nmse_dagan(prediction: jax.Array, reference: jax.Array) -> jax.Array:
@@ -82,9 +81,9 @@ def nrmse(prediction: jax.Array, reference: jax.Array, *, denominator: str) -> j
     prediction, reference = image_pair(prediction, reference)
     axes = case_axes(reference)
     scales = {
-        "euclidean": lambda: square_root(jnp.mean(jnp.square(reference), axes)),
+        "euclidean": lambda: square_root(case_mean(jnp.square(reference))),
         "min-max": lambda: jnp.max(reference, axes) - jnp.min(reference, axes),
-        "mean": lambda: jnp.mean(reference, axes),
+        "mean": lambda: case_mean(reference),
     }
     if denominator not in scales:
         raise ValueError(f"denominator must be one of {sorted(scales)}, not {denominator!r}")
@@ -109,7 +108,11 @@ def psnr(
     error = mse(prediction, reference, mask=mask)
     data_range = jnp.broadcast_to(jnp.asarray(data_range, error.dtype), error.shape)
     value = 10 * jnp.log10(jnp.square(data_range) / (error + eps))
-    return undefined_unless((data_range > 0) & jnp.isfinite(data_range), value)
+    return undefined_unless(_is_range(data_range) & ~jnp.isnan(error), value)
+
+
+def _is_range(data_range: jax.Array) -> jax.Array:
+    return (data_range > 0) & jnp.isfinite(data_range)
 
 
 def snr_db(prediction: jax.Array, reference: jax.Array, *, eps: float = 0.0) -> jax.Array:
@@ -168,20 +171,28 @@ def window_mean(x: jax.Array, taps: list[float], axes: tuple[int, ...]) -> jax.A
 
 
 def _similarity_maps(x, y, c1, c2, window: Window) -> tuple[jax.Array, jax.Array]:
-    """Luminance and contrast-structure terms of SSIM at every window that fits, with spatial axes 1..n-1."""
-    axes = tuple(range(1, x.ndim - 1))
-    taps = window.taps()
+    """Luminance and contrast-structure terms of SSIM at every window that fits, of images `(B, C, [D], H, W)`.
+
+    Channels stand before space here: rows are then contiguous, and filtering on a CPU is several times faster.
+    """
+    axes = tuple(range(2, x.ndim))
     # E[x^2] - E[x]^2 cancels catastrophically at -1000 HU; variances do not care about a shift.
-    centre = jnp.mean(y, axes, keepdims=True)
-    x, y = x - centre, y - centre
-    mean_x, mean_y, xx, yy, xy = (window_mean(z, taps, axes) for z in (x, y, x * x, y * y, x * y))
+    centre_x, centre_y = (jnp.mean(z, axes, keepdims=True) for z in (x, y))
+    x, y = x - centre_x, y - centre_y
+    stack = jnp.stack([x, y, x * x, y * y, x * y])
+    mean_x, mean_y, xx, yy, xy = window_mean(stack, window.taps(), tuple(axis + 1 for axis in axes))
     count = window.size ** len(axes)
     factor = count / (count - 1) if window.covariance == "sample" else 1.0
     spread = factor * (xx - mean_x * mean_x + yy - mean_y * mean_y)
     covariance = factor * (xy - mean_x * mean_y)
-    mean_x, mean_y = mean_x + centre, mean_y + centre
+    mean_x, mean_y = mean_x + centre_x, mean_y + centre_y
     luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
     return luminance, (2 * covariance + c2) / (spread + c2)
+
+
+def _channels_first(x: jax.Array) -> jax.Array:
+    # A reshape says more than a transpose of an axis of one: the compiler keeps the layout of the latter.
+    return x.reshape(x.shape[0], 1, *x.shape[1:-1]) if x.shape[-1] == 1 else jnp.moveaxis(x, -1, 1)
 
 
 def _check_window_fits(shape: tuple[int, ...], size: int) -> None:
@@ -189,6 +200,7 @@ def _check_window_fits(shape: tuple[int, ...], size: int) -> None:
         raise ValueError(f"an SSIM window of {size} pixels does not fit into images of {shape[1:-1]}")
 
 
+@partial(jax.jit, static_argnames="window")
 def ssim_map(
     prediction: jax.Array, reference: jax.Array, *, data_range: jax.Array | float, window: Window
 ) -> jax.Array:
@@ -196,8 +208,9 @@ def ssim_map(
     x, y = image_pair(prediction, reference)
     _check_window_fits(x.shape, window.size)
     data_range = per_case(data_range, x)
-    luminance, structure = _similarity_maps(x, y, (0.01 * data_range) ** 2, (0.03 * data_range) ** 2, window)
-    return luminance * structure
+    constants = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance, structure = _similarity_maps(_channels_first(x), _channels_first(y), *constants, window)
+    return jnp.moveaxis(luminance * structure, 1, -1)
 
 
 def ssim(
@@ -223,8 +236,7 @@ def ssim(
         inner = (slice(None), *(slice(radius, n - radius) for n in prediction.shape[1:-1]))
         mask = jnp.broadcast_to(jnp.asarray(mask), (*prediction.shape[:-1], jnp.shape(mask)[-1]))[inner]
     data_range = jnp.broadcast_to(jnp.asarray(data_range, values.dtype), values.shape[:1])
-    valid = all_finite(prediction, reference) & (data_range > 0) & jnp.isfinite(data_range)
-    return undefined_unless(valid, case_mean(values, mask))
+    return undefined_unless(_is_range(data_range), case_mean(values, mask))
 
 
 def ssim_slicewise(
@@ -247,6 +259,7 @@ def ssim_slicewise(
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
+@partial(jax.jit, static_argnames=("window", "scales"))
 def ms_ssim(
     prediction: jax.Array,
     reference: jax.Array,
@@ -272,27 +285,26 @@ def ms_ssim(
         )
     total = sum(MS_SSIM_WEIGHTS)
     weights = [b * total / sum(MS_SSIM_WEIGHTS[:scales]) for b in MS_SSIM_WEIGHTS[:scales]]
-    valid = all_finite(x, y)
     spread = per_case(data_range, x)
+    x, y = _channels_first(x), _channels_first(y)
     result = 1.0
     for scale, weight in enumerate(weights):
         luminance, structure = _similarity_maps(x, y, (0.01 * spread) ** 2, (0.03 * spread) ** 2, window)
         last = scale == scales - 1
         result = result * _power(case_mean(luminance * structure if last else structure), weight)
         x, y = _halve(x), _halve(y)
-    data_range = jnp.broadcast_to(jnp.asarray(data_range, x.dtype), valid.shape)
-    return undefined_unless(valid & (data_range > 0) & jnp.isfinite(data_range), result)
+    return undefined_unless(_is_range(spread.reshape(-1)), result)
 
 
 def _power(x: jax.Array, exponent: float) -> jax.Array:
-    """`max(x, 0)^exponent` with zero gradient where x is not positive."""
-    positive = x > 0
+    """`max(x, 0)^exponent` with zero gradient where x is not positive; NaN stays NaN."""
+    positive = ~(x <= 0)
     return jnp.where(positive, jnp.where(positive, x, 1) ** exponent, 0)
 
 
 def _halve(x: jax.Array) -> jax.Array:
-    """Average over blocks of two along every spatial axis; an odd last row is dropped."""
-    for axis in range(1, x.ndim - 1):
+    """Average over blocks of two along every spatial axis of `(B, C, [D], H, W)`; an odd last row is dropped."""
+    for axis in range(2, x.ndim):
         half = x.shape[axis] // 2
         x = jax.lax.slice_in_dim(x, 0, 2 * half, axis=axis)
         x = jnp.mean(x.reshape(*x.shape[:axis], half, 2, *x.shape[axis + 1 :]), axis=axis + 1)
@@ -307,18 +319,16 @@ def ncc(prediction: jax.Array, reference: jax.Array, *, remove_mean: bool = True
     `eps > 0` is added to both variances: then a constant image scores 0 and the gradient there is finite.
     """
     a, b = image_pair(prediction, reference)
-    axes = case_axes(a)
-    valid = all_finite(a, b)
     if remove_mean:
         a, b = _without_mean(a), _without_mean(b)
-    product = square_root(jnp.mean(a * a, axes) + eps) * square_root(jnp.mean(b * b, axes) + eps)
-    return undefined_unless(valid, divide(jnp.mean(a * b, axes), product))
+    product = square_root(case_mean(a * a) + eps) * square_root(case_mean(b * b) + eps)
+    return divide(case_mean(a * b), product)
 
 
 def _without_mean(x: jax.Array) -> jax.Array:
     """Each case less its mean; taking off one pixel first makes a constant image exactly zero."""
     x = x - x[(slice(None), *(slice(0, 1),) * (x.ndim - 1))]
-    return x - jnp.mean(x, case_axes(x), keepdims=True)
+    return x - per_case(case_mean(x), x)
 
 
 def _region_moments(image: jax.Array, region: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -345,7 +355,7 @@ def roi_snr(
     mean, _ = _region_moments(image, signal)
     _, deviation = _region_moments(image, background)
     value = divide(mean, deviation) * (0.655 if rayleigh_correction else 1.0)
-    return undefined_unless(all_finite(image), value)
+    return finite_or_nan(value)
 
 
 def cnr(image: jax.Array, *, first: jax.Array, second: jax.Array, background: jax.Array) -> jax.Array:
@@ -353,4 +363,4 @@ def cnr(image: jax.Array, *, first: jax.Array, second: jax.Array, background: ja
     image = as_float(image)
     means = [_region_moments(image, region)[0] for region in (first, second)]
     _, deviation = _region_moments(image, background)
-    return undefined_unless(all_finite(image), divide(jnp.abs(means[0] - means[1]), deviation))
+    return finite_or_nan(divide(jnp.abs(means[0] - means[1]), deviation))

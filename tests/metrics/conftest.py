@@ -1,0 +1,87 @@
+"""The kinds of input on which every metric is compared with its reference, and the comparison itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+KINDS = ("random", "identical", "disjoint", "empty", "one pixel", "border", "constant", "shifted")
+
+
+def masks(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A prediction and a reference mask of one kind, uint8."""
+    a, b = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    quarter, half = tuple(n // 4 for n in shape), tuple(n // 2 for n in shape)
+    middle = tuple(slice(q, h + q) for q, h in zip(quarter, half, strict=True))
+    if kind in ("random", "constant"):
+        a[:], b[:] = generator.random(shape) < 0.4, generator.random(shape) < 0.5
+        if kind == "constant":
+            a[:] = 1
+    elif kind == "identical":
+        a[middle] = b[middle] = 1
+    elif kind == "disjoint":
+        a[tuple(slice(0, q) for q in quarter)] = 1
+        b[tuple(slice(h, h + q) for h, q in zip(half, quarter, strict=True))] = 1
+    elif kind == "one pixel":
+        a[quarter], b[half] = 1, 1
+    elif kind == "border":
+        a[0], b[:2] = 1, 1
+    elif kind == "shifted":
+        a[middle] = 1
+        b[:] = np.roll(a, 1, axis=0)
+    return a, b
+
+
+def images(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A prediction and a reference image of one kind with values in [0, 1], float32."""
+    if kind == "constant":
+        return np.full(shape, 0.3, np.float32), np.full(shape, 0.6, np.float32)
+    a, b = (x.astype(np.float32) for x in masks(kind, shape, generator))
+    if kind == "random":
+        a, b = (np.clip(0.5 * x + 0.5 * generator.random(shape), 0, 1).astype(np.float32) for x in (b, b))
+    return a, b
+
+
+@pytest.fixture
+def mixed_masks():
+    """`mixed_masks(shape)` gives masks of all kinds as one batch, `(K, *shape, 1)` twice."""
+
+    def build(shape):
+        generator = np.random.default_rng(7)
+        pairs = [masks(kind, shape, generator) for kind in KINDS]
+        return tuple(np.stack(x)[..., None] for x in zip(*pairs, strict=True))
+
+    return build
+
+
+@pytest.fixture
+def mixed_images():
+    """`mixed_images(shape)` gives images of all kinds as one batch, `(K, *shape, 1)` twice."""
+
+    def build(shape):
+        generator = np.random.default_rng(8)
+        pairs = [images(kind, shape, generator) for kind in KINDS]
+        return tuple(np.stack(x)[..., None] for x in zip(*pairs, strict=True))
+
+    return build
+
+
+@pytest.fixture
+def agrees():
+    """Compares a metric, jitted, vmapped and on bfloat16 input, with a reference called on each case."""
+
+    def compare(metric, reference, a, b, rtol=1e-5, atol=1e-6, bfloat16=True):
+        expected = np.stack([np.asarray(reference(x, y)) for x, y in zip(a, b, strict=True)])
+        value = jax.jit(metric)(a, b)
+        np.testing.assert_allclose(value, expected, rtol=rtol, atol=atol)
+        doubled = jax.vmap(metric)(np.stack([a, a[::-1]]), np.stack([b, b[::-1]]))
+        np.testing.assert_allclose(doubled, np.stack([expected, expected[::-1]]), rtol=rtol, atol=atol)
+        if bfloat16:
+            rounded = [jnp.asarray(x, jnp.bfloat16) for x in (a, b)]
+            exact = [np.asarray(x.astype(jnp.float32)) for x in rounded]
+            expected = np.stack([np.asarray(reference(x, y)) for x, y in zip(*exact, strict=True)])
+            value = jax.jit(metric)(*rounded)
+            assert value.dtype == jnp.float32
+            np.testing.assert_allclose(value, expected, rtol=rtol, atol=atol)
+
+    return compare
