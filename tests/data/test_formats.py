@@ -1,4 +1,4 @@
-"""NIfTI, PNG, JPEG, TIFF and NumPy files written by their own libraries come in right and go out as they came."""
+"""NIfTI, PNG, JPEG, TIFF and NumPy files of their own libraries come in right and go out as they came."""
 
 import gzip
 import io
@@ -45,8 +45,18 @@ def nifti(path, array, affine=None, scaling=None, header=None, kind=nibabel.Nift
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize(
     ("dtype", "scaling"),
-    [("u1", None), ("i1", None), ("i2", (2.0, -1024.0)), ("u2", (0.1, 3.0)), ("i4", None), ("u4", (0.5, 0))]
-    + [("f4", None), ("f4", (3.0, 0.7)), ("f8", None), ("i8", None)],
+    [
+        ("u1", None),
+        ("i1", None),
+        ("i2", (2.0, -1024.0)),
+        ("u2", (0.1, 3.0)),
+        ("i4", None),
+        ("u4", (0.5, 0.0)),
+        ("f4", None),
+        ("f4", (3.0, 0.7)),
+        ("f8", None),
+        ("i8", None),
+    ],
 )
 def test_nifti_of_every_type_is_read_as_nibabel_reads_it_and_goes_out_byte_for_byte(
     tmp_path, dtype, scaling, order
@@ -217,7 +227,7 @@ def test_not_finite_values_are_refused_unless_asked_for(tmp_path):
 
 
 def reference_png(pixels, bits, colour_type, extra=()):
-    """A PNG of (H, W, C) samples whose rows use all five filters in turn, byte by byte as the standard says."""
+    """A PNG of (H, W, C) samples whose rows use all five filters in turn, byte by byte."""
     height, width, channels = pixels.shape
     rows = pixels.astype(">u2" if bits == 16 else "u1").reshape(height, -1).view(np.uint8)
     step, out, above = channels * bits // 8, bytearray(), np.zeros(rows.shape[1], np.uint8)
