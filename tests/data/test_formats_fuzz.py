@@ -1,4 +1,4 @@
-"""Damaged files are read, or refused in one line that names them: no other exception, no hang, bounded memory."""
+"""Damaged files are read, or refused in one line that names them: no other error, no hang, bounded memory."""
 
 import gzip
 import io
