@@ -93,10 +93,10 @@ class UNet(Sized, nn.Module):
             if maps and self.skips:
                 skip = maps.pop()
                 y = jnp.concatenate([nn.relu(skip) if self.rectify_skips else skip, y], axis=-1)
-        y = self.head(y, settings, train)
+        y = self.image(y, settings, train)
         return jnp.clip(x + y, -1.0, 1.0) if self.residual_clip else y
 
-    def head(self, y: jax.Array, settings: dict, train: bool) -> jax.Array:
+    def image(self, y: jax.Array, settings: dict, train: bool) -> jax.Array:
         """The image from the last maps."""
         if self.head_kernel:
             y = Conv(self.out_channels, self.head_kernel, kernel_init=self.kernel_init, name="head")(y)
