@@ -477,6 +477,25 @@ def test_tiff_damage_is_refused(tmp_path):
     refused(path, "differ in size")
 
 
+def test_label_maps_beside_pictures_keep_their_numbers(tmp_path):
+    labels = GENERATOR.integers(0, 300, (9, 8))
+    pixels = GENERATOR.integers(0, 256, (9, 8, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb")
+    tifffile.imwrite(tmp_path / "white.tif", pixels[..., 0], photometric="miniswhite")
+    np.savez(tmp_path / "a.npz", image=pixels)
+    for name in ("a.png", "a.tif", "white.tif", "a.npz"):
+        image = formats.with_storage(formats.read_image(tmp_path / name), np.uint16, "label")
+        formats.write_image(tmp_path / f"label_{name}", image, labels)
+        back = formats.read_image(tmp_path / f"label_{name}")
+        np.testing.assert_array_equal(back.array[..., 0], labels)
+        assert back.stored_dtype == np.uint16
+    chance = GENERATOR.random((9, 8)).astype(np.float32)
+    image = formats.with_storage(formats.read_image(tmp_path / "a.tif"), np.float32, "probability")
+    formats.write_image(tmp_path / "chance.tif", image, chance)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "chance.tif"), chance)
+
+
 # NumPy
 
 

@@ -18,6 +18,7 @@ from pydicom.uid import (
 )
 
 from medgan_jax.data import formats
+from medgan_jax.data.formats import image as limits
 from medgan_jax.errors import UserError
 
 GENERATOR = np.random.default_rng(9)
@@ -342,6 +343,24 @@ def test_what_cannot_be_read_right_is_refused(tmp_path):
     del dataset.PixelData
     dataset.save_as(path)
     refused(path, "no pixel data")
+
+
+def test_a_deflated_file_that_grows_without_end_is_refused(tmp_path, monkeypatch):
+    path = dicom(tmp_path / "a.dcm", np.zeros((500, 500), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
+    assert path.stat().st_size < 5000
+    monkeypatch.setattr(limits, "MAXIMUM_BYTES", 400_000)
+    refused(path, "claims 5")
+
+
+def test_floating_point_pixels_are_exact(tmp_path):
+    values = GENERATOR.normal(size=(7, 6)).astype(np.float32)
+    dataset = pydicom.dcmread(dicom(tmp_path / "a.dcm", STORED, RescaleSlope=None, RescaleIntercept=None))
+    for keyword in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, keyword)
+    dataset.BitsAllocated, dataset.FloatPixelData, dataset.Modality = 32, values.tobytes(), "MR"
+    dataset.save_as(tmp_path / "a.dcm")
+    image, _ = round_trip(tmp_path / "a.dcm", tmp_path / "b.dcm")
+    np.testing.assert_array_equal(image.array[..., 0], values)
 
 
 def test_files_without_a_suffix_are_known_by_their_content(tmp_path):

@@ -5,14 +5,16 @@ import logging
 import math
 import pathlib
 import warnings
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
 from medgan_jax.data.formats import image as images
 from medgan_jax.data.formats.image import MedicalImage
@@ -70,9 +72,24 @@ def is_dicom(path: pathlib.Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
+def _refuse_bomb(path: pathlib.Path) -> None:
+    """Inflate a deflated file without keeping it: its size shows only then, and pydicom inflates all at once."""
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    # The group length counts from the end of its own element, 12 bytes behind the mark.
+    start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
+    content, inflater, size = path.read_bytes()[start:], zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while content and not inflater.eof:
+        size += len(inflater.decompress(content, images.READ_BLOCK))
+        content = inflater.unconsumed_tail
+        images.refuse_size(path, size, images.MAXIMUM_BYTES)
+
+
 def _load(path: pathlib.Path) -> Dataset:
     if not is_dicom(path):
         raise UserError(f"{path}: not a DICOM file (no DICM mark after the preamble), damaged or truncated")
+    _refuse_bomb(path)
     dataset = pydicom.dcmread(path)
     if "TransferSyntaxUID" not in dataset.file_meta:
         raise UserError(f"{path}: gives no transfer syntax, so its pixels cannot be decoded")
