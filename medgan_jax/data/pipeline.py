@@ -252,7 +252,7 @@ def _rows_per_host(name: str, stream: Stream, host_count: int) -> int:
 
 
 def _choose_fields(source: Source, fields: tuple[str, ...] | None, augmented: bool) -> tuple[str, ...] | None:
-    """The fields asked for; that records have them in one size is checked unless augmentation comes between."""
+    """The fields asked for; unless augmented, that records have them in one size is checked."""
     if not augmented:
         for field in _pick(source[0], fields):
             if source.shapes(field) is not None:

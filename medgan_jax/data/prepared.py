@@ -1,0 +1,182 @@
+"""Sources from TFDS data sets that were prepared as array_record files, read without TensorFlow."""
+
+import contextlib
+import difflib
+import functools
+import importlib
+import logging
+import pathlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from medgan_jax.data import builders
+from medgan_jax.data.records import Record, Records, Source, digest, split_validation
+from medgan_jax.errors import UserError
+
+FILE_FORMAT = "array_record"
+
+
+class PreparedSource(Records):
+    """One split of a prepared TFDS data set.
+
+    Images (the feature 'image' and those of type Image) are float32, other whole numbers int32, texts str;
+    nested features are named 'outer/inner'. Features 'subject' and 'id' name the records; without them each
+    is its own subject. The fingerprint covers the version, the files' names and sizes, and the numbers of
+    records, not the files' contents, which may be too large to read at every start.
+    """
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
+        self._features = dict(builder.info.features.items())
+        self._data = builder.as_data_source(split)
+        info = builder.info.splits[split]
+        shards = [(path.name, path.stat().length) for path in info.filepaths]
+        self.fingerprint = digest(builder.info.full_name, split, list(info.shard_lengths), shards)
+        ids = [f"{split}-{index:06d}" for index in range(len(self._data))]
+        names = self._texts(builder, split, [name for name in ("id", "subject") if name in self._features])
+        ids = names.get("id", ids)
+        label = self._features.get("label")
+        class_names = (isinstance(label, tfds.features.ClassLabel) and label.names) or ()
+        super().__init__(_resolved_name(builder), ids, names.get("subject", ids), class_names=class_names)
+
+    def read(self, index: int) -> Record:
+        return dict(self._converted(self._data[index], self._features))
+
+    def _texts(self, builder: tfds.core.DatasetBuilder, split: str, names: list[str]) -> dict[str, list[str]]:
+        """The texts of every record, with the images left as they are encoded."""
+        if not names:
+            return {}
+        images = [
+            name for name, feature in self._features.items() if isinstance(feature, tfds.features.Image)
+        ]
+        records = builder.as_data_source(split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
+        texts = {name: [] for name in names}
+        for index in range(len(records)):
+            record = records[index]
+            for name in names:
+                texts[name].append(record[name].decode())
+        return texts
+
+    def _converted(
+        self, values: Mapping[str, Any], features: Mapping[str, Any], outer: str = ""
+    ) -> Iterator[tuple[str, np.ndarray | str]]:
+        for name, value in values.items():
+            feature = features[name]
+            if isinstance(value, Mapping):
+                yield from self._converted(value, getattr(feature, "feature", feature), f"{outer}{name}/")
+            elif isinstance(value, bytes):
+                yield outer + name, value.decode()
+            else:
+                array = np.asarray(value)
+                is_label = isinstance(feature, tfds.features.LabeledImage)
+                is_image = name == "image" or (isinstance(feature, tfds.features.Image) and not is_label)
+                is_float = is_image or array.dtype.kind == "f"
+                yield outer + name, array.astype(np.float32 if is_float else np.int32)
+
+
+def open_prepared(name: str, *, split: str, directory: str | pathlib.Path | None = None) -> Source:
+    """One part ('train', 'validation', 'test') of a prepared data set 'NAME' or 'NAME/CONFIG'.
+
+    Without a validation split, a fifth of the training subjects validates (`records.split_validation`).
+    directory: where TFDS keeps its data; None is its own default. Raises UserError, with the command that
+    prepares the set, if it is not there.
+    """
+    builder = find_builder(name, directory)
+    _check_prepared(builder, name, directory)
+    splits = list(builder.info.splits)
+    if split in splits:
+        source = PreparedSource(builder, split)
+        return source if split != "train" or "validation" in splits else split_validation(source)[0]
+    if split == "validation" and "train" in splits:
+        return split_validation(PreparedSource(builder, "train"))[1]
+    raise UserError(f"tfds:{name} has no split '{split}'; it has {', '.join(splits)}")
+
+
+def find_builder(name: str, directory: str | pathlib.Path | None = None) -> tfds.core.DatasetBuilder:
+    """The TFDS builder of 'NAME' or 'NAME/CONFIG', this package's or TFDS' own; UserError if there is none."""
+    _register_builders()
+    try:
+        _check_configuration(name)
+        with _quiet():
+            return tfds.builder(name, data_dir=directory and str(directory), file_format=FILE_FORMAT)
+    except tfds.core.DatasetNotFoundError as error:
+        raise UserError(f"TFDS knows no data set '{name}': see python -m medgan_jax data list") from error
+    except ImportError as error:
+        raise UserError(f"the TFDS data set '{name}' cannot be loaded here: {_one_line(error)}") from error
+    except ValueError as error:
+        raise UserError(f"TFDS cannot open '{name}': {_one_line(error)}") from error
+
+
+def prepare_builder(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
+    """Prepares a data set as array_record files, unless that was done before; returns its folder.
+
+    Raises UserError if files have to be fetched by hand first, a package is missing, or the place cannot be
+    written.
+    """
+    try:
+        builder.download_and_prepare()
+    except ImportError as error:
+        raise UserError(
+            f"preparing {builder.name} needs a package that is missing: {_one_line(error)}"
+        ) from error
+    except (AssertionError, OSError, NotImplementedError) as error:
+        raise UserError(f"{builder.name} cannot be prepared: {_one_line(error)}") from error
+    return pathlib.Path(builder.data_path)
+
+
+def _check_prepared(
+    builder: tfds.core.DatasetBuilder, name: str, directory: str | pathlib.Path | None
+) -> None:
+    where = f" --directory {directory}" if directory else ""
+    command = f"python -m medgan_jax data prepare {name}{where}"
+    with _quiet():
+        prepared = builder.is_prepared()
+    if not prepared:
+        raise UserError(f"tfds:{name} is not prepared in {builder.data_dir}: run {command}")
+    formats = builder.info.available_file_formats()
+    if not any(kind.value == FILE_FORMAT for kind in formats):
+        have = ", ".join(sorted(kind.value for kind in formats))
+        raise UserError(
+            f"{builder.data_dir} holds {have} files, not {FILE_FORMAT}: remove it and run {command}"
+        )
+
+
+def _check_configuration(name: str) -> None:
+    name, _, configuration = name.partition("/")
+    there = tfds.builder_cls(name).builder_configs
+    if configuration and "/" not in configuration and configuration not in there:
+        nearest = difflib.get_close_matches(configuration, there, n=5, cutoff=0) or ["none"]
+        raise UserError(
+            f"tfds:{name} has no configuration '{configuration}'; the nearest are {', '.join(nearest)}"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without TFDS' warnings about a data set that is not there: the error says so in one line."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@functools.cache
+def _register_builders() -> None:
+    # TFDS finds a builder by its class, which registers itself on import.
+    for module in pkgutil.iter_modules(builders.__path__):
+        importlib.import_module(f"{builders.__name__}.{module.name}")
+
+
+def _resolved_name(builder: tfds.core.DatasetBuilder) -> str:
+    config = f"/{builder.builder_config.name}" if builder.builder_config else ""
+    return f"tfds:{builder.name}{config}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
