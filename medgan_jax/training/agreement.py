@@ -11,17 +11,19 @@ import numpy as np
 
 from medgan_jax.errors import UserError
 
-_BYTES = 4096
+_BYTES = 1 << 14
+_CHARACTERS = 2048
 
 
 def gather_texts(text: str) -> list[str]:
-    """The texts of all processes, in process order; each is cut to 4096 bytes."""
+    """The texts of all processes, in process order; each is cut to 2048 characters."""
+    text = text[:_CHARACTERS]
     if jax.process_count() == 1:
         return [text]
     from jax.experimental import multihost_utils
 
     row = np.zeros(_BYTES, np.uint8)
-    encoded = np.frombuffer(text.encode()[:_BYTES], np.uint8)
+    encoded = np.frombuffer(text.encode(), np.uint8)
     row[: encoded.size] = encoded
     rows = multihost_utils.process_allgather(row).reshape(-1, _BYTES)
     return [bytes(each).rstrip(b"\0").decode(errors="ignore") for each in rows]
@@ -38,16 +40,21 @@ def raise_anywhere(error: UserError | None) -> None:
 
 
 def decide_on_first(decide: Callable[[], str]) -> str:
-    """What `decide()` returns in process 0, in every process; a `UserError` that it raises likewise."""
+    """What `decide()` returns in process 0, in every process.
+
+    An exception of `decide()` ends every process: that exception in process 0, a `UserError` with its text
+    elsewhere.
+    """
     if jax.process_count() == 1:
         return decide()
     error, outcome = None, ""
     if jax.process_index() == 0:
         try:
-            outcome = json.dumps({"decision": decide()})
-        except UserError as raised:
+            outcome = json.dumps({"decision": decide()}, ensure_ascii=False)
+        # Whatever it is, the others wait for an answer and would wait for ever.
+        except Exception as raised:
             error = raised
-            outcome = json.dumps({"error": str(raised)[: _BYTES // 2]})
+            outcome = json.dumps({"error": str(raised)[: _CHARACTERS // 2]}, ensure_ascii=False)
     first = json.loads(gather_texts(outcome)[0])
     if error is not None:
         raise error

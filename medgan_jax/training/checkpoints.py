@@ -118,7 +118,8 @@ class Checkpoints:
         if not arrays:
             raise ValueError("a state without a single number cannot be saved")
         try:
-            response = ocp.save_async(str(unfinished), arrays)
+            with _format():
+                response = ocp.save_async(str(unfinished), arrays)
         except OSError as error:
             raise _unwritable(target, error) from error
         self._pending = self._writer.submit(self._finish, response, target, unfinished, description)
@@ -420,6 +421,13 @@ def _owned(leaf):
         return array
     shards = [jax.device_put(np.array(shard.data), shard.device) for shard in array.addressable_shards]
     return jax.make_array_from_single_device_arrays(array.shape, array.sharding, shards)
+
+
+def _format() -> ocp.Context:
+    """Arrays are written uncompressed: float32 noise shrinks by 8 %, for three times the work of a save."""
+    context = ocp.Context()
+    context.array.saving.use_compression = False
+    return context
 
 
 def _load(folder: pathlib.Path, template, table: dict[str, _Leaf]):

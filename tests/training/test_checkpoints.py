@@ -470,13 +470,14 @@ def test_killed_at_any_time_the_run_continues_to_the_same_bits(tmp_path):
 
 
 PROCESS = """
-import os, sys
+import errno, os, sys
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import jax, numpy as np
 index, port, directory = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 jax.distributed.initialize(f"localhost:{port}", 2, index)
 from jax.sharding import NamedSharding, PartitionSpec as P
 from medgan_jax.errors import UserError
+from medgan_jax.training import checkpoints
 from medgan_jax.training.checkpoints import Checkpoints
 from medgan_jax.training.workdir import open_workdir
 mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
@@ -508,6 +509,14 @@ with open_workdir(directory, experiment="toy", configuration={}) as opened:
         store.restore({"rows": state["rows"]})
     except UserError as error:
         print("refused", "all: saved float32[8, 8], wanted nothing" in str(error))
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    checkpoints._seal = full
+    store.save(3, state, {})
+    try:
+        store.wait()
+    except UserError as error:
+        print("refused", "No space left" in str(error) and ("process 0: " in str(error)) == (index == 1))
     store.close()
 try:
     open_workdir(directory, experiment="other", configuration={})
@@ -527,7 +536,7 @@ def test_two_processes_write_one_checkpoint_that_one_process_reads(tmp_path):
     for process in processes:
         output, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
-        assert [line for line in output.splitlines() if "Gloo" not in line] == ["refused True"] * 2
+        assert [line for line in output.splitlines() if "Gloo" not in line] == ["refused True"] * 3
     store = Checkpoints(tmp_path / "checkpoints", schema=1, warn=[].append)
     rows = np.arange(64, dtype=np.float32).reshape(8, 8)
     template = {"rows": jnp.asarray(rows), "all": jnp.asarray(rows), "host": np.arange(3)}
