@@ -73,7 +73,7 @@ def is_dicom(path: pathlib.Path) -> bool:
 
 
 def _refuse_bomb(path: pathlib.Path) -> None:
-    """Inflate a deflated file without keeping it: its size shows only then, and pydicom inflates all at once."""
+    """Inflate a deflated file without keeping it: its size shows only then, and pydicom does it at once."""
     meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
