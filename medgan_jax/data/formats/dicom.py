@@ -1,6 +1,7 @@
 """DICOM files, multi-frame files, and folders that are one series; a written copy is a new series."""
 
 import copy
+import io
 import logging
 import math
 import pathlib
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_color_lut, get_decoder, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, generate_uid
 
@@ -72,25 +73,28 @@ def is_dicom(path: pathlib.Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _refuse_bomb(path: pathlib.Path) -> None:
+def _refuse_bomb(content: bytes, path: pathlib.Path) -> None:
     """Inflate a deflated file without keeping it: its size shows only then, and pydicom does it at once."""
-    meta = read_file_meta_info(path)
+    stream = io.BytesIO(content)
+    stream.seek(132)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, representation, length: tag.group != 2)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
-    # The group length counts from the end of its own element, 12 bytes behind the mark.
-    start = 132 + 12 + int(meta.FileMetaInformationGroupLength)
-    content, inflater, size = path.read_bytes()[start:], zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while content and not inflater.eof:
-        size += len(inflater.decompress(content, images.READ_BLOCK))
-        content = inflater.unconsumed_tail
+    rest, inflater, size = stream.read(), zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while rest and not inflater.eof:
+        size += len(inflater.decompress(rest, images.READ_BLOCK))
+        rest = inflater.unconsumed_tail
         images.refuse_size(path, size, images.MAXIMUM_BYTES)
 
 
 def _load(path: pathlib.Path) -> Dataset:
     if not is_dicom(path):
         raise UserError(f"{path}: not a DICOM file (no DICM mark after the preamble), damaged or truncated")
-    _refuse_bomb(path)
-    dataset = pydicom.dcmread(path)
+    # A file reserves as much memory as a damaged length claims; bytes in memory give no more than there are.
+    content = path.read_bytes()
+    _refuse_bomb(content, path)
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    dataset.buffer = None
     if "TransferSyntaxUID" not in dataset.file_meta:
         raise UserError(f"{path}: gives no transfer syntax, so its pixels cannot be decoded")
     for keyword in ("Rows", "Columns", "SOPClassUID"):
