@@ -1,5 +1,7 @@
 """Convolution and transposed convolution in one, two and three dimensions, channels last."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen import initializers
+
+from medgan_jax.nn import conv_cpu
 
 Ints = int | Sequence[int]
 Padding = str | Sequence[tuple[int, int]]
@@ -40,11 +44,96 @@ def _transposed_padding(kernel: int, stride: int, dilation: int, padding: str) -
     return low, reach + stride - 2 - low
 
 
-def _general(x, kernel, strides, pads, input_dilation, dilation, groups):
-    axes = "DHW"[-len(strides):]
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """One convolution from `x` (B, *sizes, C) to `y` (B, *counts, F), and with it its two adjoints.
+
+    `transposed` says that the kernel belongs to the transposed convolution: stored as (*taps, F, C) with flipped
+    taps and applied to `y`. `pads` are those of the library's call: of `x`, or of the dilated `y` if `transposed`.
+    """
+
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    sizes: tuple[int, ...]
+    counts: tuple[int, ...]
+    taps: tuple[int, ...]
+    groups: int = 1
+    transposed: bool = False
+
+    @property
+    def low(self) -> tuple[int, ...]:
+        """Zeros in front of `x`."""
+        if not self.transposed:
+            return tuple(low for low, _ in self.pads)
+        return tuple(_reach(k, d) - 1 - low for (low, _), k, d in
+                     zip(self.pads, self.taps, self.dilation, strict=True))
+
+
+# The three functions below are a trilinear form <gather(x, kernel), y> and its adjoints, so each one's derivative
+# is made of the other two, and gradients of any order take the same forms. `custom_vjp` keeps JAX from deriving
+# its own; the platform is chosen when the program is lowered.
+
+
+def _library(geometry: Geometry, operand: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The library's convolution: `x` to `y`, or `y` to `x` if transposed."""
+    axes = "DHW"[-len(geometry.taps):]
+    ones = (1,) * len(geometry.taps)
+    strides, input_dilation = (ones, geometry.strides) if geometry.transposed else (geometry.strides, ones)
     return jax.lax.conv_general_dilated(
-        x, kernel, strides, pads, input_dilation, dilation,
-        (f"N{axes}C", f"{axes}IO", f"N{axes}C"), groups)
+        operand, kernel, strides, geometry.pads, input_dilation, geometry.dilation,
+        (f"N{axes}C", f"{axes}IO", f"N{axes}C"), geometry.groups)
+
+
+def _input_adjoint(geometry: Geometry, value: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The transpose of the library's convolution with respect to its operand."""
+    sizes = geometry.counts if geometry.transposed else geometry.sizes
+    operand = jnp.zeros((value.shape[0], *sizes, kernel.shape[-2] * geometry.groups), value.dtype)
+    operand = _same_axes(operand, value)[0]
+    return jax.vjp(lambda x: _library(geometry, x, kernel), operand)[1](value)[0]
+
+
+def _kernel_adjoint(geometry: Geometry, operand: jax.Array, value: jax.Array) -> jax.Array:
+    """The transpose of the library's convolution with respect to its kernel."""
+    kernel = jnp.zeros((*geometry.taps, operand.shape[-1] // geometry.groups, value.shape[-1]), value.dtype)
+    kernel = _same_axes(kernel, value)[0]
+    return jax.vjp(lambda k: _library(geometry, operand, k), kernel)[1](value)[0]
+
+
+def _by_platform(fast: Callable, library: Callable, geometry: Geometry, *operands: jax.Array) -> jax.Array:
+    return jax.lax.platform_dependent(
+        *operands, cpu=lambda a, b: fast(a, b, geometry), default=lambda a, b: library(geometry, a, b))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _gather(x, kernel, geometry):
+    library = _input_adjoint if geometry.transposed else _library
+    return _by_platform(conv_cpu.gather, library, geometry, x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _spread(y, kernel, geometry):
+    library = _library if geometry.transposed else _input_adjoint
+    return _by_platform(conv_cpu.spread, library, geometry, y, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _correlate(x, y, geometry):
+    def library(geometry, x, y):
+        return _kernel_adjoint(geometry, *((y, x) if geometry.transposed else (x, y)))
+    return _by_platform(conv_cpu.correlate, library, geometry, x, y)
+
+
+def _keep(function):
+    return lambda a, b, geometry: (function(a, b, geometry), (a, b))
+
+
+_gather.defvjp(_keep(_gather), lambda geometry, kept, y: (
+    _spread(y, kept[1], geometry), _correlate(kept[0], y, geometry)))
+_spread.defvjp(_keep(_spread), lambda geometry, kept, x: (
+    _gather(x, kept[1], geometry), _correlate(x, kept[0], geometry)))
+_correlate.defvjp(_keep(_correlate), lambda geometry, kept, kernel: (
+    _spread(kept[1], kernel, geometry), _gather(kept[0], kernel, geometry)))
 
 
 def _operands(x: jax.Array, kernel: jax.Array, groups: int):
@@ -54,7 +143,15 @@ def _operands(x: jax.Array, kernel: jax.Array, groups: int):
     if x.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
         raise ValueError(f"x {x.shape} does not fit kernel {kernel.shape} with {groups} groups")
     dtype = jnp.result_type(x, kernel)
-    return x.astype(dtype), kernel.astype(dtype), rank
+    return _same_axes(x.astype(dtype), kernel.astype(dtype)), rank
+
+
+def _same_axes(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Inside `shard_map`, operands that vary over the same mesh axes, as arithmetic would make them."""
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return a, b
+    nothing = [jnp.sum(jax.lax.stop_gradient(x)[:0]) for x in (a, b)]
+    return a + nothing[1], b + nothing[0]
 
 
 def conv(x: jax.Array, kernel: jax.Array, *, strides: Ints = 1, padding: Padding = "SAME",
@@ -65,7 +162,7 @@ def conv(x: jax.Array, kernel: jax.Array, *, strides: Ints = 1, padding: Padding
     mirrored outside), 'VALID', or a pair (low, high) for each spatial axis. PyTorch's `padding=p` is
     `[(p, p), ...]`: with strides, 'SAME' pads the high end more where the total is odd, PyTorch never does.
     """
-    x, kernel, rank = _operands(x, kernel, groups)
+    (x, kernel), rank = _operands(x, kernel, groups)
     strides, dilation = _tuple(strides, rank, "strides"), _tuple(dilation, rank, "dilation")
     if padding in ("SAME", "REFLECT"):
         pads = tuple(map(_conv_padding, x.shape[1:-1], kernel.shape[:-2], strides, dilation))
@@ -77,7 +174,12 @@ def conv(x: jax.Array, kernel: jax.Array, *, strides: Ints = 1, padding: Padding
         pads = tuple((int(low), int(high)) for low, high in padding)
     if padding == "REFLECT":
         x, pads = jnp.pad(x, ((0, 0), *pads, (0, 0)), mode="reflect"), ((0, 0),) * rank
-    return _general(x, kernel, strides, pads, (1,) * rank, dilation, groups)
+    sizes, taps = x.shape[1:-1], kernel.shape[:-2]
+    counts = tuple((size + low + high - _reach(k, d)) // s + 1 for size, (low, high), k, d, s in
+                   zip(sizes, pads, taps, dilation, strides, strict=True))
+    if min(*counts, x.shape[0]) <= 0:
+        return jnp.zeros((x.shape[0], *(max(n, 0) for n in counts), kernel.shape[-1]), x.dtype)
+    return _gather(x, kernel, Geometry(strides, dilation, pads, sizes, counts, taps, groups))
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, *, strides: Ints = 1, padding: Padding = "SAME",
@@ -92,7 +194,7 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, *, strides: Ints = 1, paddin
     `padding=1, output_padding=1` is `[(1, 2), (1, 2)]`. A PyTorch weight (C, F, *K) becomes a kernel here by
     moving its two channel axes last and flipping every spatial axis.
     """
-    x, kernel, rank = _operands(x, kernel, groups)
+    (x, kernel), rank = _operands(x, kernel, groups)
     strides, dilation = _tuple(strides, rank, "strides"), _tuple(dilation, rank, "dilation")
     if isinstance(padding, str):
         if padding not in ("SAME", "VALID"):
@@ -101,7 +203,12 @@ def conv_transpose(x: jax.Array, kernel: jax.Array, *, strides: Ints = 1, paddin
                      for k, s, d in zip(kernel.shape[:-2], strides, dilation, strict=True))
     else:
         pads = tuple((int(low), int(high)) for low, high in padding)
-    return _general(x, kernel, (1,) * rank, pads, strides, dilation, groups)
+    counts, taps = x.shape[1:-1], kernel.shape[:-2]
+    sizes = tuple((n - 1) * s + 2 + low + high - _reach(k, d) for n, (low, high), k, d, s in
+                  zip(counts, pads, taps, dilation, strides, strict=True))
+    if min(*sizes, x.shape[0]) <= 0:
+        return jnp.zeros((x.shape[0], *(max(n, 0) for n in sizes), kernel.shape[-1]), x.dtype)
+    return _spread(x, kernel, Geometry(strides, dilation, pads, sizes, counts, taps, groups, transposed=True))
 
 
 def _apply(module, function: Callable, x: jax.Array, kernel_init, bias_init) -> jax.Array:
