@@ -91,7 +91,7 @@ def first_paragraph(cls: type) -> str:
 
 
 def field_help(cls: type) -> dict[str, str]:
-    """Help of a dataclass's fields: `name: sentence.` in its docstrings, and comments beside or above them."""
+    """Help of a dataclass's fields: `name: sentence.` in its docstrings, comments beside or above them."""
     names = {field.name for field in dataclasses.fields(cls)}
     found: dict[str, str] = {}
     for each in reversed(cls.__mro__):

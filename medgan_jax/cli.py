@@ -14,7 +14,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import medgan_jax
 from medgan_jax.arguments import NO_PREFIX, nearest, parse, value_of
@@ -61,7 +61,7 @@ class DescribeArguments:
 
     preset: Literal["tiny", "small", "paper"] = "paper"
     json: bool = False
-    config: ExperimentConfig = ExperimentConfig()
+    config: ExperimentConfig = dataclasses.field(default_factory=ExperimentConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TrainArguments:
     preset: Literal["tiny", "small", "paper"] = "small"
     twin: bool = False
     options: RunOptions = dataclasses.field(default=RunOptions(), metadata=NO_PREFIX)
-    config: ExperimentConfig = ExperimentConfig()
+    config: ExperimentConfig = dataclasses.field(default_factory=ExperimentConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +99,26 @@ class PredictArguments:
     input: str = ""
     output: str = ""
     options: RunOptions = dataclasses.field(default=RunOptions(), metadata=NO_PREFIX)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataListArguments:
+    """Options of `data list`.
+
+    json: print JSON.
+    """
+
+    json: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class DataPrepareArguments:
+    """Options of `data prepare`.
+
+    directory: where TFDS keeps its data; empty for its own default.
+    """
+
+    directory: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,35 +147,31 @@ class Method:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit status: 0 if all of it worked, 2 after a mistake, 130 after Ctrl-C."""
+    """Runs a command; returns the exit status: 0 if all of it worked, 2 after a mistake, 130 after Ctrl-C."""
     return _status(lambda: _run_command(list(sys.argv[1:] if argv is None else argv)))
 
 
-def main_experiment(module_name: str, argv: Sequence[str] | None = None) -> NoReturn:
-    """The main of an experiment file: trains, evaluates, and exits with the status."""
-    sys.exit(train_and_evaluate(module_name, sys.argv[1:] if argv is None else argv))
+def main_experiment(module_name: str, argv: Sequence[str] | None = None) -> int:
+    """The main of an experiment file: trains and evaluates; without options the `small` preset on phantoms.
 
-
-def train_and_evaluate(module_name: str, argv: Sequence[str]) -> int:
-    """Trains and evaluates an experiment; without options the `small` preset on the embedded phantoms.
-
-    The work directory is `runs/<id>-<preset>` unless `--workdir` names another. Returns the exit status.
+    The work directory is `runs/<id>-<preset>` unless `--workdir` names another. Returns the exit status, like
+    `main`.
     """
+    return _status(lambda: _train_and_evaluate(module_name, list(sys.argv[1:] if argv is None else argv)))
 
-    def run() -> None:
-        method = load(module_name)
-        program = f"python -m {module_name}"
-        place = f"runs/{method.id}-PRESET"
-        description = f"{method.headline} Trains, then evaluates. Without --workdir the run is in {place}."
-        arguments = _train_arguments(method, list(argv), program, description)
-        if not arguments.options.workdir:
-            options = dataclasses.replace(arguments.options, workdir=f"runs/{method.id}-{arguments.preset}")
-            arguments = dataclasses.replace(arguments, options=options)
-            _say(f"preset {arguments.preset}, data {arguments.config.data.source}, run in {options.workdir}/")
-        trained = _train(method, arguments)
-        _show_evaluation(method, trained.options)
 
-    return _status(run)
+def _train_and_evaluate(module_name: str, argv: list[str]) -> None:
+    method = load(module_name)
+    place = f"runs/{method.id}-PRESET"
+    description = f"{method.headline} Trains, then evaluates. Without --workdir the run is in {place}."
+    arguments = _train_arguments(method, argv, f"python -m {module_name}", description)
+    if not arguments.options.workdir:
+        options = dataclasses.replace(arguments.options, workdir=f"runs/{method.id}-{arguments.preset}")
+        arguments = dataclasses.replace(arguments, options=options)
+    source, workdir = arguments.config.data.source, arguments.options.workdir
+    _say(f"{method.id}: preset {arguments.preset}, data {source}, work directory {workdir}")
+    trained = _train(method, arguments)
+    _show_evaluation(method, trained.options)
 
 
 def load(id: str) -> Method:
@@ -271,7 +287,9 @@ def describe_command(argv: list[str]) -> None:
     description = f"{method.headline} Values shown are those of the preset {preset}."
     arguments = parse(defaults, argv, program=program, description=description, shorthands=SHORTHANDS)
     from medgan_jax.review import describe
+    from medgan_jax.training.run import use_compilation_cache
 
+    use_compilation_cache()
     facts = describe.facts(method.factory(arguments.config), method.module, method.entry, preset=preset)
     _print_json(facts) if arguments.json else print(describe.sentences(facts))
 
@@ -321,10 +339,45 @@ def predict_command(argv: list[str]) -> None:
 
 
 def data_command(argv: list[str]) -> None:
-    """`data list`: the prepared data sets and what they need by hand; `data prepare NAME`: prepares one."""
-    from medgan_jax.data import command
+    """`data list`: data sets and what they need by hand; `data prepare NAME`: prepares one."""
+    actions = {"list": _list_data, "prepare": _prepare_data}
+    if argv and argv[0] in ("-h", "--help"):
+        print(f"usage: {PROGRAM} data list|prepare NAME [options]\n\n{data_command.__doc__}")
+    elif not argv or argv[0] not in actions:
+        given = f"not {argv[0]!r}" if argv else "but neither was given"
+        raise UserError(f"data takes `list` or `prepare NAME`, {given}")
+    else:
+        actions[argv[0]](argv[1:])
 
-    command.run(argv, program=f"{PROGRAM} data")
+
+def _list_data(argv: list[str]) -> None:
+    description = "Data sets that `data prepare` makes. TFDS' own can be prepared by their names, too."
+    arguments = parse(DataListArguments(), argv, program=f"{PROGRAM} data list", description=description)
+    from medgan_jax.data.catalogue import available
+
+    if arguments.json:
+        _print_json([dataclasses.asdict(row) for row in available()])
+        return
+    from medgan_jax.review import tables
+
+    table = tables.new_table("name", "anatomy", "modality", "targets", "by hand")
+    for row in available():
+        tables.add_row(
+            table, row.name, row.anatomy, row.modality, ", ".join(row.targets), row.manual or "nothing"
+        )
+    tables.show(table)
+
+
+def _prepare_data(argv: list[str]) -> None:
+    if not {"-h", "--help"} & set(argv) and (not argv or argv[0].startswith("-")):
+        raise UserError(f"data prepare needs a name first; `{PROGRAM} data list` has them")
+    name = argv[:1] if argv and not argv[0].startswith("-") else []
+    program = f"{PROGRAM} data prepare NAME"
+    description = "Prepares NAME or NAME/CONFIG for `--data.source tfds:NAME`; does nothing if that was done."
+    arguments = parse(DataPrepareArguments(), argv[len(name) :], program=program, description=description)
+    from medgan_jax.data.catalogue import prepare
+
+    print(prepare(name[0], arguments.directory or None))
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -338,7 +391,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 
 
 def _take_method(argv: list[str], command: str, defaults: Any) -> tuple[Method, list[str]]:
-    """The experiment that the first argument names, and the others; `--help` in its place is the common help."""
+    """The experiment that the first argument names, and the others; `--help` in its place is common help."""
     if argv and argv[0] in ("-h", "--help"):
         hidden = TRAINING_ONLY if command in ("evaluate", "predict") else ()
         description = (

@@ -1,8 +1,8 @@
 """The rows of the review as data: 15 base models and 82 methods, what it reports, what is implemented.
 
 The facts are in `catalogue.json`, restated from Kazeminia et al., "GANs for medical image analysis",
-Artificial Intelligence in Medicine 109 (2020) 101938. Values are as printed there, never rescaled. Reading the
-catalogue imports no experiment and no JAX.
+Artificial Intelligence in Medicine 109 (2020) 101938. Values are as printed there, never rescaled. Reading
+the catalogue imports no experiment and no JAX.
 """
 
 import dataclasses

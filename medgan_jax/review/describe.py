@@ -1,4 +1,4 @@
-"""An experiment in sentences: its networks, the order of play, its losses, data, published values and unknowns.
+"""An experiment in sentences: networks, order of play, losses, data, published values and unknowns.
 
 `facts` collects them as plain values; nothing is computed but shapes. `sentences` puts them into words.
 """

@@ -77,8 +77,8 @@ def comparison(
     """The method beside its baseline, its non-adversarial twin where one was evaluated, and published values.
 
     measured, baseline, twin: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper: `{metric:
-    [{"value", "std", "unit", "unit_inferred", "condition", ...}]}`; metrics are matched by name, however they are
-    spelled.
+    [{"value", "std", "unit", "unit_inferred", "condition", ...}]}`; metrics are matched by name, however they
+    are spelled.
     """
     beside = [(f"{baseline_name} (baseline)", baseline), ("non-adversarial twin", twin)]
     beside = [(heading, rows) for heading, rows in beside if rows]
