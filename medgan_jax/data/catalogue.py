@@ -40,7 +40,7 @@ def configurations(name: str) -> list[str]:
 
 
 def prepare(name: str, directory: str | pathlib.Path | None = None) -> pathlib.Path:
-    """Prepares 'NAME' or 'NAME/CONFIG' under `directory` (None: TFDS' default); returns the folder of its files.
+    """Prepares 'NAME' or 'NAME/CONFIG' under `directory` (None: TFDS' default); returns its folder.
 
     Does nothing if that was done before. Raises UserError for an unknown name, missing files that have to be
     fetched by hand, a missing package, or a place that cannot be written.

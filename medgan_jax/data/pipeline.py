@@ -193,8 +193,17 @@ class _Reordered:
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Record:
-        return self._dataset[self._position(index)]
+    def __getitem__(self, index: int) -> "Record | _Failure":
+        try:
+            return self._dataset[self._position(index)]
+        except Exception as error:
+            # Raised here it would come out with lines about grain in its message.
+            return _Failure(error)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    error: Exception
 
 
 class _Shuffled:
@@ -275,13 +284,19 @@ def _stacked(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Dictionaries of `(rows, ...)` arrays, or `(repeats, rows, ...)` where repeats are above 1."""
     try:
-        while records := list(itertools.islice(reader, rows * repeats)):
+        while records := list(map(_unwrapped, itertools.islice(reader, rows * repeats))):
             batch = _stack(records, fields)
             if repeats > 1:
                 batch = {name: x.reshape(repeats, rows, *x.shape[1:]) for name, x in batch.items()}
             yield batch
     finally:
         reader.close()
+
+
+def _unwrapped(element: Record | _Failure) -> Record:
+    if isinstance(element, _Failure):
+        raise element.error
+    return element
 
 
 def _stack(records: list[Record], fields: tuple[str, ...] | None) -> dict[str, np.ndarray]:

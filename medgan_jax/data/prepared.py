@@ -96,7 +96,7 @@ def open_prepared(name: str, *, split: str, directory: str | pathlib.Path | None
 
 
 def find_builder(name: str, directory: str | pathlib.Path | None = None) -> tfds.core.DatasetBuilder:
-    """The TFDS builder of 'NAME' or 'NAME/CONFIG', this package's or TFDS' own; UserError if there is none."""
+    """The TFDS builder of 'NAME' or 'NAME/CONFIG', of this package or of TFDS; UserError if there is none."""
     _register_builders()
     try:
         _check_configuration(name)

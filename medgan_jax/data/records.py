@@ -241,7 +241,7 @@ def common_shape(source: Source, field: str = "image") -> tuple[int, ...]:
 
 def digest(*parts: Any) -> str:
     """SHA-256 in hex of the parts' JSON."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
 def _digest(array: np.ndarray) -> str:

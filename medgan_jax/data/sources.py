@@ -1,5 +1,6 @@
 """Sources of records: folders, TFDS, phantoms and arrays, opened by what `--data.source` says."""
 
+import functools
 import pathlib
 import threading
 from collections.abc import Callable, Mapping
@@ -42,6 +43,8 @@ __all__ = [
     "where",
 ]
 
+Generate = Callable[[jax.Array], Mapping[str, jax.Array]]
+
 # Records are drawn in chunks of one size, whatever is asked for: another size could round differently.
 _CHUNK = 8
 
@@ -52,13 +55,14 @@ class PhantomSource(Records):
     generate: key -> `{field: array}` of one record, pure, for `jit` and `vmap`. Record i of a part is a
     function of (seed, split, i) alone, on any number of devices; the parts draw from different keys, so no
     subject is in two. version: part of the fingerprint, to be raised when `generate` draws other images;
-    parameters: what it was made with. Drawn on the CPU, in chunks, when a record is first read.
+    parameters: what it was made with (None: the keywords of a `functools.partial`). Drawn on the CPU, in
+    chunks, when a record is first read.
     """
 
     def __init__(
         self,
         name: str,
-        generate: Callable[[jax.Array], Mapping[str, jax.Array]],
+        generate: Generate,
         count: int,
         seed: int,
         *,
@@ -68,10 +72,10 @@ class PhantomSource(Records):
     ):
         ids = [f"{split}-{index:05d}" for index in range(count)]
         super().__init__(f"phantom:{name}", ids, ids)
-        self.fingerprint = digest(self.name, version, dict(parameters or {}), seed, split, count)
+        parameters = dict(parameters or getattr(generate, "keywords", {}))
+        self.fingerprint = digest(self.name, version, parameters, seed, split, count)
         self._generate, self._seed, self._split = generate, seed, SPLITS.index(split)
         self._chunks: dict[int, dict[str, np.ndarray]] = {}
-        self._draw = None
         self._lock = threading.Lock()
 
     def read(self, index: int) -> Record:
@@ -83,16 +87,26 @@ class PhantomSource(Records):
 
     def _draw_chunk(self, number: int) -> dict[str, np.ndarray]:
         with jax.default_device(_cpu()):
-            if self._draw is None:
-                self._draw = jax.jit(jax.vmap(self._record))
-            drawn = jax.device_get(self._draw(number * _CHUNK + np.arange(_CHUNK)))
+            part = jax.random.fold_in(jax.random.key(self._seed), self._split)
+            drawn = jax.device_get(_drawer(self._generate)(part, number * _CHUNK + np.arange(_CHUNK)))
         for array in drawn.values():
             array.flags.writeable = False
         return drawn
 
-    def _record(self, index: jax.Array) -> Mapping[str, jax.Array]:
-        part = jax.random.fold_in(jax.random.key(self._seed), self._split)
-        return self._generate(jax.random.fold_in(part, index))
+
+def _drawer(generate: Generate) -> Callable[[jax.Array, np.ndarray], dict[str, jax.Array]]:
+    """The compiled (key, indices) -> records of a generator, compiled once for the parts that share it."""
+    if isinstance(generate, functools.partial):
+        return _compiled(generate.func, generate.args, tuple(sorted(generate.keywords.items())))
+    return _compiled(generate, (), ())
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(generate: Generate, arguments: tuple, options: tuple) -> Callable:
+    def record(part: jax.Array, index: jax.Array) -> Mapping[str, jax.Array]:
+        return generate(*arguments, jax.random.fold_in(part, index), **dict(options))
+
+    return jax.jit(jax.vmap(record, (None, 0)))
 
 
 def open_source(

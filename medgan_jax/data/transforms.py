@@ -85,7 +85,7 @@ def elastic(
     fill: str | float = "nearest",
     fields: Fields = None,
 ) -> Record:
-    """Elastic deformation (Simard et al., ICDAR 2003): smoothed uniform noise times `alpha` is the displacement.
+    """Elastic deformation (Simard et al., ICDAR 2003): displaced by smoothed uniform noise times `alpha`.
 
     sigma: standard deviation of the Gaussian in pixels. The noise is zero outside the image. fill as in
     `affine`.
