@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """A mistake in input, options or files; the command line prints it and exits with status 2."""
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint does not verify; an older one may."""

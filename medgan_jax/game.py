@@ -418,13 +418,15 @@ class Metric:
 
     per_case: (outputs, batch) -> `(B,)` array, or a dict of such arrays when `summary` needs several.
     summary: arrays over all cases -> one number, for measures such as ROC-AUC that no single case has.
+    calibrate: arrays over the validation cases -> a threshold; `summary` then takes it as a second argument.
     """
 
     name: str
     per_case: Callable[[Mapping[str, jax.Array], Batch], Any]
     unit: str
     higher_is_better: bool
-    summary: Callable[[Mapping[str, Any]], float] | None = None
+    summary: Callable[..., float] | None = None
+    calibrate: Callable[[Mapping[str, Any]], float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -453,7 +455,8 @@ class Prediction:
     """How `predict` uses the game on a user's image.
 
     input: name of the batch's field that takes the image. output: name of the image of `infer` that is written.
-    intensity: array in the file's units -> invertible map to the network's range. rank: of the images that the
+    intensity: array in the file's units -> invertible map to the network's range; output_intensity: the map whose
+    inverse gives the output's units, where they are not the input's. rank: of the images that the
     networks take; a volume given to networks of rank 2 is done slice by slice. restore_units: whether the output is
     an image in the input's units (False for masks and maps).
     """
@@ -461,6 +464,7 @@ class Prediction:
     input: str
     output: str
     intensity: Callable[[Any], Any]
+    output_intensity: Any = None
     rank: int = 2
     restore_units: bool = True
 
@@ -473,8 +477,9 @@ class Experiment:
     infer: (nets, prepared batch, key) -> named images `(B, ...)`, pure.
     baseline: the trivial method, scored beside this one.
     metrics: measured on test cases. select: name of the metric on validation data that chooses the best state.
-    images: names of the images to show, in order; value_range: what is black and what is white in them,
-        image_ranges the same for single ones.
+    images: names of the images to show, in order, from the outputs of `infer` or the batch; value_range: what is
+        black and what is white in them, image_ranges the same for single ones. compare: (output, field of the
+        batch) whose absolute difference is shown as "error".
     terms: what each loss term is and its weight, in words, for `describe`.
     unknowns: what the paper does not say and the project chose.
     """
@@ -489,6 +494,7 @@ class Experiment:
     images: tuple[str, ...] = ()
     value_range: tuple[float, float] = (-1.0, 1.0)
     image_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    compare: tuple[str, str] | None = None
     early_stopping: EarlyStopping | None = None
     prediction: Prediction | None = None
     terms: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -33,7 +33,7 @@ import safetensors
 import safetensors.numpy
 from orbax.checkpoint import v1 as ocp
 
-from medgan_jax.errors import UserError
+from medgan_jax.errors import DamagedCheckpointError, UserError
 from medgan_jax.training import agreement, workdir
 
 METADATA = "metadata.json"
@@ -268,7 +268,7 @@ class Checkpoints:
                 self._damaged.add(folder)
                 self._warn_once(f"skipped checkpoint {folder}: {damage}")
         if folders:
-            raise UserError(f"none of the {len(folders)} checkpoints in {self._folder(kind)} verifies; "
+            raise DamagedCheckpointError(f"none of the {len(folders)} checkpoints in {self._folder(kind)} verifies; "
                             "restore the directory from a copy, or start again in another work directory")
         return ""
 

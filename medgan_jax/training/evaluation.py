@@ -38,7 +38,12 @@ class Evaluator:
 
     def _measure(self, outputs: Mapping[str, jax.Array], batch: Tree):
         values = {metric.name: metric.per_case(outputs, batch) for metric in self.experiment.metrics}
-        return values, {name: outputs[name] for name in self.experiment.images if name in outputs}
+        known = {**batch, **outputs} if isinstance(batch, Mapping) else dict(outputs)
+        images = {name: known[name] for name in self.experiment.images if name in known}
+        if self.experiment.compare is not None:
+            output, reference = self.experiment.compare
+            images["error"] = jnp.abs(outputs[output] - batch[reference])
+        return values, images
 
     def _measure_method(self, state: TrainState, frozen: Tree, batch: Tree, key: jax.Array):
         batch = self.stage.prepare(batch, key)
@@ -96,18 +101,21 @@ class Evaluator:
         return Measured(jax.tree.map(join, *parts), jax.tree.map(join, *pictures), cases)
 
 
-def summarise(experiment: Experiment, measured: Measured) -> dict[str, dict]:
+def summarise(experiment: Experiment, measured: Measured, calibration: Measured | None = None) -> dict[str, dict]:
     """`{metric: {"mean", "sd", "n", "undefined", "unit", "higher_is_better"}}`.
 
     Cases in which a metric is undefined (NaN) are left out and counted. A measure of the whole set, such as
-    ROC-AUC, has no standard deviation over cases.
+    ROC-AUC, has no standard deviation over cases. Thresholds come from `calibration`, measured on validation cases.
     """
+    calibration = calibration or measured
     table = {}
     for metric in experiment.metrics:
         values = measured.values[metric.name]
         row = {"unit": metric.unit, "higher_is_better": metric.higher_is_better}
         if metric.summary is not None:
-            row |= {"mean": to_json_number(metric.summary(values)), "sd": None, "n": measured.cases, "undefined": 0}
+            fitted = () if metric.calibrate is None else (metric.calibrate(calibration.values[metric.name]),)
+            value = to_json_number(metric.summary(values, *fitted))
+            row |= {"mean": value, "sd": None, "n": measured.cases, "undefined": int(value is None)}
         else:
             values = np.asarray(values, np.float64)
             defined = values[~np.isnan(values)]
@@ -120,12 +128,6 @@ def summarise(experiment: Experiment, measured: Measured) -> dict[str, dict]:
             }
         table[metric.name] = row
     return table
-
-
-def score(experiment: Experiment, measured: Measured, name: str) -> float:
-    """One metric's mean; larger is better after `better` has been asked."""
-    mean = summarise(experiment, measured)[name]["mean"]
-    return float("nan") if mean is None else mean
 
 
 def better(value: float, best: float | None, *, higher_is_better: bool) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 
 from medgan_jax.configuration import RunOptions
 from medgan_jax.data.pipeline import Prefetch, train_batches
-from medgan_jax.errors import UserError
+from medgan_jax.errors import DamagedCheckpointError, UserError
 from medgan_jax.game import Experiment, Stage, TrainState
 from medgan_jax.training import evaluation, health, writers
 from medgan_jax.training.checkpoints import Checkpoints, import_weights
@@ -191,11 +191,8 @@ class TrainingRun:
                 pairs = zip(self.lanes, templates, strict=True)
                 restored = [lane.checkpoints.restore(template, step=step) for lane, template in pairs]
                 return [state for state, _ in restored], metadata
-            except UserError as error:
-                if "does not verify" not in str(error) and "verifies" not in str(error):
-                    raise
+            except DamagedCheckpointError as error:
                 damaged = error
-                self.say(f"checkpoint of step {step} is passed over: {error}")
         if damaged is not None:
             raise damaged
         return None

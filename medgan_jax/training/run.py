@@ -170,20 +170,24 @@ def evaluate(factory: Factory, config: Any, options: RunOptions) -> dict:
 
 def evaluate_seed(experiment: Experiment, executors: Executors, directory: pathlib.Path, seed: int, fitted) -> dict:
     """`evaluation.json` of one seed, as a dict; the files are written by process 0."""
-    source = experiment.stages[-1].data.test
+    data = experiment.stages[-1].data
+    source = data.test
     if source is None or not experiment.metrics:
         raise UserError(f"{experiment.id} has no test cases or no metrics to evaluate")
     state, metadata = trained_state(experiment, executors, directory, seed)
     evaluator = executors.evaluator
     measured = evaluator.method(state, source)
     baseline = evaluator.baseline(source, fitted)
+    calibrations = (None, None)
+    if data.validation is not None and any(metric.calibrate for metric in experiment.metrics):
+        calibrations = (evaluator.method(state, data.validation), evaluator.baseline(data.validation, fitted))
     record = {
         "experiment": experiment.id,
         "step": metadata["step"],
         "seed": seed,
         "data": {"source": source.name, "fingerprint": source.fingerprint, "n": measured.cases},
-        "metrics": evaluation.summarise(experiment, measured),
-        "baseline": None if baseline is None else evaluation.summarise(experiment, baseline),
+        "metrics": evaluation.summarise(experiment, measured, calibrations[0]),
+        "baseline": None if baseline is None else evaluation.summarise(experiment, baseline, calibrations[1]),
         "baseline_name": None if experiment.baseline is None else experiment.baseline.name,
         "twin": twin_values(directory),
         "paper": paper_values(experiment.id),
@@ -330,7 +334,8 @@ class Predictor:
             self.scores.append(scores)
         result = joined[prediction.output]
         result = result if volume_by_slices else result[0]
-        return np.asarray(intensity.inverse(result) if prediction.restore_units else result)
+        back = prediction.output_intensity or intensity
+        return np.asarray(back.inverse(result) if prediction.restore_units else result)
 
 
 def write_scores(path: pathlib.Path, files: Sequence[pathlib.Path], scores: Sequence[dict]) -> None:

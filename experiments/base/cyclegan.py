@@ -1,0 +1,140 @@
+"""CycleGAN: unpaired image-to-image translation using cycle-consistent adversarial networks [19].
+
+Zhu, Park, Isola, Efros. ICCV 2017; details from the authors' Torch code and its PyTorch port.
+
+G: X -> Y and F: Y -> X, discriminators D_Y and D_X over 70x70 patches, least-squares scores:
+
+    L_G = E(D_Y(G(x)) - 1)^2 + E(D_X(F(y)) - 1)^2 + lambda [E|F(G(x)) - x| + E|G(F(y)) - y|]
+          + mu lambda [E|G(y) - y| + E|F(x) - x|]                                    lambda = 10, mu = 1/2
+    L_D = 1/2 [E(D(real) - 1)^2 + E D(fake)^2] for D_X and D_Y
+
+Both generators move first, in one optimiser; then both discriminators, which see fakes out of a pool of 50 past ones.
+The learning rate is constant for half of the steps and falls linearly to 0 in the other half.
+
+Data: two unpaired domains, folders `A/ B/` or `trainA/ trainB/ ...`, or T1 and T2 slices of different phantom heads.
+Expected: no value in the review for this base model. `small`: minutes on two CPU cores. `paper`: not run here.
+
+    python -m experiments.base.cyclegan --data.source FOLDER
+"""
+
+import dataclasses
+
+import optax
+
+from medgan_jax import cli
+from medgan_jax.configuration import ExperimentConfig
+from medgan_jax.data import transforms
+from medgan_jax.data.intensity import MinMax
+from medgan_jax.data.parts import open_domain_parts, value_range
+from medgan_jax.data.pipeline import Data, Stream
+from medgan_jax.game import Baseline, Experiment, Phase, Prediction, Stage, Terms
+from medgan_jax.losses import adversarial, consistency
+from medgan_jax.measures import image_fidelity
+from medgan_jax.models.patchgan import PatchGAN
+from medgan_jax.models.resnet import ResNetGenerator
+from medgan_jax.phantoms.head import head_slice
+from medgan_jax.training import pool
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ExperimentConfig):
+    size: int = 256
+    base: int = 64
+    blocks: int = 9
+    patch_layers: int = 3
+    channels: int = 1
+    cycle: float = 10.0
+    identity: float = 0.5
+    pool: int = 50
+    batch_size: int = 1
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    steps: int = 240000  # 200 epochs of 1200 images
+    decay_from: float = 0.5
+    evaluate_every: int = 12000
+    phantoms: tuple[int, int, int] = (600, 50, 100)
+
+    @classmethod
+    def tiny(cls):
+        return cls(size=16, base=4, blocks=1, patch_layers=1, pool=8, batch_size=8, steps=4, evaluate_every=2,
+                   evaluation_cases=8, phantoms=(16, 8, 8))
+
+    @classmethod
+    def small(cls):
+        return cls(size=64, base=16, blocks=4, patch_layers=2, batch_size=1, steps=2500, evaluate_every=500,
+                   evaluation_cases=32, phantoms=(300, 32, 64))
+
+
+def models(config):
+    generator = ResNetGenerator(config.channels, config.base, config.blocks)
+    discriminator = PatchGAN(config.patch_layers, config.base, norm="instance")
+    return {"G": generator, "F": generator, "D_X": discriminator, "D_Y": discriminator}
+
+
+def generator_loss(config):
+    def loss(nets, batch, context):
+        x, y = batch["A"], batch["B"]
+        fake_y, fake_x = nets.G(x), nets.F(y)
+        terms = {
+            "adversarial_y": adversarial.generator_least_squares(nets.D_Y(fake_y)),
+            "adversarial_x": adversarial.generator_least_squares(nets.D_X(fake_x)),
+            "cycle_x": config.cycle * consistency.cycle_consistency(nets.F(fake_y), x),
+            "cycle_y": config.cycle * consistency.cycle_consistency(nets.G(fake_x), y),
+        }
+        if config.identity:
+            weight = config.cycle * config.identity
+            terms["identity_y"] = weight * consistency.identity(nets.G(y), y)
+            terms["identity_x"] = weight * consistency.identity(nets.F(x), x)
+        return sum(terms.values()), Terms(nets, **terms)
+
+    return loss
+
+
+def discriminator_loss(nets, batch, context):
+    x, y = batch["A"], batch["B"]
+    pool_y, fake_y = pool.query(context.memory["Y"], nets.G(x), context.key)
+    pool_x, fake_x = pool.query(context.memory["X"], nets.F(y), context.key)
+    loss_y = 0.5 * adversarial.discriminator_least_squares(nets.D_Y(y), nets.D_Y(fake_y))
+    loss_x = 0.5 * adversarial.discriminator_least_squares(nets.D_X(x), nets.D_X(fake_x))
+    return loss_y + loss_x, Terms(nets, {"Y": pool_y, "X": pool_x}, D_Y=loss_y, D_X=loss_x)
+
+
+def empty_pools(config):
+    return lambda nets, batch, key: {"X": pool.empty_pool(config.pool, batch["A"].shape[1:]),
+                                     "Y": pool.empty_pool(config.pool, batch["B"].shape[1:])}
+
+
+def data(config):
+    phantoms = {name: lambda key, contrast=contrast: {"image": head_slice(key, config.size, contrast=contrast)["image"]}
+                for name, contrast in (("A", "t1"), ("B", "t2"))}
+    domains = open_domain_parts(config.data.source, phantoms, name=f"head_{config.size}", counts=config.phantoms,
+                                channels=config.channels)
+    streams = {name: Stream(part, config.batch_size, lambda record, random: transforms.flip(record, random), ("image",))
+               for name, part in domains.train.items()}
+    return Data(streams, domains.validation, domains.test, fields=("A", "B")), domains.paired
+
+
+def experiment(config):
+    cases, paired = data(config)
+    ranges = {name: MinMax(*value_range(stream.source), "input", (-1, 1)) for name, stream in cases.train.items()}
+    rate = optax.linear_schedule(config.learning_rate, 0, int(config.steps * (1 - config.decay_from)),
+                                 int(config.steps * config.decay_from))
+    turns = (Phase("G", ("G", "F"), generator_loss(config), optax.adam(rate, b1=config.beta1)),
+             Phase("D", ("D_X", "D_Y"), discriminator_loss, optax.adam(rate, b1=config.beta1), reads="start"))
+    game = Stage("game", models(config), turns, cases, config.steps, memory=empty_pools(config),
+                 prepare=lambda batch, key: {name: ranges[name].forward(batch[name]) for name in ("A", "B")})
+    return Experiment(
+        id="cyclegan", config=config, stages=(game,),
+        infer=lambda nets, batch, key: {"translation": nets.G(batch["A"]), "cycle": nets.F(nets.G(batch["A"]))},
+        baseline=Baseline("identity", lambda fitted, batch, key: {"translation": batch["A"], "cycle": batch["A"]}),
+        # Without pairs there is no truth to compare a translation with; the round trip is then measured.
+        metrics=image_fidelity(*(("translation", "B") if paired else ("cycle", "A")), low=-1, high=1), select="psnr",
+        images=("A", "translation", "B", "cycle"),
+        prediction=Prediction("A", "translation", intensity=lambda image: ranges["A"], output_intensity=ranges["B"]),
+        terms={"adversarial": "1, both directions", "cycle": f"lambda = {config.cycle}, both directions",
+               "identity": f"mu lambda = {config.identity * config.cycle}, both directions"},
+        unknowns=("reads: the discriminators judge the fakes of the generators before this step's update, as in the code",))
+
+
+if __name__ == "__main__":
+    cli.main_experiment(__spec__.name)
