@@ -139,6 +139,23 @@ class _Mapped(Records):
         return self._function(self._source[index])
 
 
+class _Cached(Records):
+    def __init__(self, source: Source):
+        super().__init__(source.name, source.ids, source.subjects, source.metadata, source.class_names)
+        self._source, self.fingerprint = source, source.fingerprint
+        self._records: dict[int, Record] = {}
+
+    def read(self, index: int) -> Record:
+        if index not in self._records:
+            record = self._source[index]
+            arrays = {field: value for field, value in record.items() if not isinstance(value, str)}
+            self._records[index] = {**record, **{f: _read_only(np.asarray(x)) for f, x in arrays.items()}}
+        return self._records[index]
+
+    def shapes(self, field: str) -> list[tuple[int, ...]] | None:
+        return self._source.shapes(field)
+
+
 class _Joined(Records):
     def __init__(self, sources: Mapping[str, Source]):
         self._sources = dict(sources)
@@ -186,6 +203,11 @@ def mapped(source: Source, function: Callable[[Record], Record]) -> Source:
     The function is pure and takes no randomness; the fingerprint stays that of the data as they came.
     """
     return _Mapped(source, function)
+
+
+def cached(source: Source) -> Source:
+    """The same records, kept in memory once they were read: for files that are slow to decode or `mapped`."""
+    return _Cached(source)
 
 
 def joined(sources: Mapping[str, Source]) -> Source:

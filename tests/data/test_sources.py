@@ -14,6 +14,7 @@ from medgan_jax.data.sources import (
     SPLITS,
     ArraySource,
     PhantomSource,
+    cached,
     common_shape,
     joined,
     mapped,
@@ -376,6 +377,23 @@ def test_array_source():
     arrays["image"][1, 0, 0] = np.nan
     with pytest.raises(UserError, match="'image' of '1' in 'toy' holds NaN"):
         ArraySource(arrays, name="toy")
+
+
+def test_cached_records_are_read_once():
+    reads = []
+
+    def note(record):
+        reads.append(record["id"])
+        return record
+
+    images = np.random.default_rng(0).random((4, 2, 2, 1), np.float32)
+    source = cached(mapped(ArraySource({"image": images}), note))
+    for index in (1, 2, 1, 2):
+        np.testing.assert_array_equal(source[index]["image"], images[index])
+        source[index]["image"] = None
+    assert reads == ["1", "2"]
+    with pytest.raises(ValueError, match="read-only"):
+        source[1]["image"][:] = 0
 
 
 def test_joined_domains():
