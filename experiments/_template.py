@@ -79,8 +79,8 @@ def models(config):
     return {"G": generator, "D": discriminator} if config.adversarial else {"G": generator}
 
 
-# One function for each objective. It gets the networks, the prepared batch and the context (step, key, memory),
-# and returns the value with `Terms`: the networks to carry on and the parts to log.
+# One function for each objective. It gets the networks, the prepared batch and the context (step, key,
+# memory), and returns the value with `Terms`: the networks to carry on and the parts to log.
 #   x, nets = nets.G.update(...)  training mode; batch statistics and the like go on with `nets`
 #   nets.G.peek(...)              training mode, state dropped: a network that this phase does not train
 #   nets.G.eval(...)              stored statistics: inference and frozen networks
@@ -132,10 +132,9 @@ def add_noise(config):
 def data(config):
     parts = open_parts(
         config.data.source,
-        name="head_t1",
+        lambda key: {"image": head_slice(key, config.size)["image"]},
+        name=f"head_t1_{config.size}",
         counts=config.phantoms,
-        parameters={"size": config.size},
-        phantom=lambda key: {"image": head_slice(key, config.size)["image"]},
     )
     require_image(parts, channels=1)
     return Data(Stream(parts.train, config.batch_size), parts.validation, parts.test, fields=("image",))
@@ -164,7 +163,8 @@ def experiment(config):
         baseline=Baseline("noisy input", lambda fitted, batch, key: {"denoised": batch["noisy"]}),
         metrics=image_fidelity("denoised", "clean", low=-1, high=1),
         select="psnr",  # on validation cases, chooses the state that is kept
-        images=("noisy", "denoised", "clean"),
+        images=("noisy", "denoised", "clean", "error"),
+        compare=("denoised", "clean"),  # what "error" is the difference of
         prediction=Prediction(
             "noisy",
             "denoised",
