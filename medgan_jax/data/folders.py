@@ -413,7 +413,7 @@ def _table(folder: pathlib.Path) -> Table | None:
     for part, path in lists.items():
         part = _SPLIT_NAMES.get(part, part)
         if part in SPLITS:
-            rows |= {id: {"split": part} for id in path.read_text(encoding="utf-8").split()}
+            rows |= {id: {"split": part} for id in path.read_text(encoding="utf-8", errors="replace").split()}
     return rows or None
 
 
@@ -445,7 +445,9 @@ def _read_table(path: pathlib.Path) -> Table:
     if "id" not in columns:
         raise UserError(f"{path} has no column 'id'; its columns are {', '.join(columns) or 'none'}")
     table = {}
-    for row in rows:
+    for number, row in enumerate(rows, start=2):
+        if not row.get("id"):
+            raise UserError(f"{path} has no id in line {number}")
         id = _without_suffix(row["id"]) or row["id"]
         if id in table:
             raise UserError(f"{path} names '{id}' twice: keep one row")
@@ -549,9 +551,7 @@ def _check(path: pathlib.Path, indexed: bool, size: int, changed: int) -> _Conte
         _read_boxes(path)
         return _Content(size, content)
     array = formats.read_image(path, indexed=indexed).array
-    binary = array.dtype.kind in "iub" and array.shape[-1] == 1
-    binary = binary and ((array == 0) | (array == (255 if array.max() == 255 else 1))).all()
-    return _Content(size, content, array.shape, bool(binary))
+    return _Content(size, content, array.shape, array.shape[-1] == 1 and _is_binary(array))
 
 
 def _content_digest(path: pathlib.Path) -> str:
@@ -586,17 +586,36 @@ def _load_archive(path: pathlib.Path, size: int, changed: int) -> tuple[dict[str
         raise UserError(
             f"{path} has neither an array 'images' nor 'raw'; it has {', '.join(arrays) or 'none'}"
         )
-    count = len(arrays["image"])
-    for name in ("slope", "intercept"):
-        if name in arrays:
-            arrays[name] = np.broadcast_to(arrays[name], (count,))
+    images = arrays["image"]
+    if images.ndim not in (3, 4, 5) or images.dtype.kind not in "biuf" or not images.size:
+        raise UserError(
+            f"{path}: images of shape {images.shape} and dtype {images.dtype} cannot be used; "
+            "save numbers as (N,H,W), (N,H,W,C) or (N,D,H,W[,C])"
+        )
+    for name in arrays.keys() & {"slope", "intercept"}:
+        if arrays[name].shape not in ((), (1,), (len(images),)):
+            raise UserError(f"{path}: '{name}' has {arrays[name].shape} values for {len(images)} images")
+        arrays[name] = np.broadcast_to(arrays[name], (len(images),))
     for name, array in arrays.items():
-        bad = [] if array.dtype.kind != "f" else np.flatnonzero([not np.isfinite(row).all() for row in array])
-        if len(bad):
-            raise UserError(
-                f"{path}: '{name}' of record {bad[0]} holds NaN or infinity: mend or remove the record"
-            )
+        _check_finite(path, name, array)
+        if name != "image" and array.ndim > 2 and _is_binary(array):
+            arrays[name] = array > 0
     return arrays, digest(size, _content_digest(path))
+
+
+def _check_finite(path: pathlib.Path, name: str, array: np.ndarray) -> None:
+    if array.dtype.kind != "f":
+        return
+    for number, row in enumerate(np.atleast_1d(array)):
+        if not np.isfinite(row).all():
+            raise UserError(f"{path}: '{name}' of record {number} holds NaN or infinity: mend or remove it")
+
+
+def _is_binary(array: np.ndarray) -> bool:
+    """Whether whole numbers are only 0 and 255, or 0 and 1, as in masks."""
+    if array.dtype.kind not in "iub":
+        return False
+    return bool(((array == 0) | (array == (255 if array.max() == 255 else 1))).all())
 
 
 def _with_channels(value: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
@@ -607,5 +626,6 @@ def _with_channels(value: np.ndarray, image: tuple[int, ...]) -> np.ndarray:
 
 
 def _with_type(field: str, value: np.ndarray) -> np.ndarray:
-    is_image = np.ndim(value) > 1 and field not in _MAPS
-    return np.asarray(value).astype(np.float32 if is_image or value.dtype.kind == "f" else np.int32)
+    value = np.asarray(value)
+    is_image = value.ndim > 1 and field not in _MAPS and value.dtype.kind != "b"
+    return value.astype(np.float32 if is_image or value.dtype.kind == "f" else np.int32)

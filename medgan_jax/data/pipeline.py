@@ -215,7 +215,7 @@ class _Shuffled:
 
     def __init__(self, source: Source, seed: int):
         self._source, self._seed = source, seed
-        self._order = functools.lru_cache(maxsize=2)(self._draw_order)
+        self._order = functools.lru_cache(maxsize=16)(self._draw_order)
 
     def __len__(self) -> int:
         return sys.maxsize

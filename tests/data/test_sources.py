@@ -251,6 +251,32 @@ def test_archive_with_label_maps_and_class_names(tmp_path):
     assert test[2]["label"] == 2 and test.class_names == ("a", "b", "c", "d")
 
 
+def test_binary_masks_of_archives_are_zeros_and_ones(tmp_path):
+    masks = np.where(np.random.default_rng(0).random((4, 6, 6)) > 0.5, 255, 0).astype(np.uint8)
+    np.savez(
+        tmp_path / "test.npz", images=np.zeros((4, 6, 6), np.float32), masks=masks, vessels=masks, slope=2.0
+    )
+    record = open_folder(tmp_path, split="test")[1]
+    for field in ("mask", "vessels"):
+        assert record[field].dtype == np.int32
+        np.testing.assert_array_equal(record[field][..., 0], masks[1] // 255)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": np.zeros((2, 4, 4))}, r"neither an array 'images' nor 'raw'; it has pictures"),
+        ({"images": np.zeros((2, 4))}, r"images of shape \(2, 4\)"),
+        ({"images": np.full((2, 4, 4), np.inf)}, r"'image' of record 0 holds NaN or infinity"),
+        ({"raw": np.zeros((2, 4, 4)), "slope": np.ones(3)}, r"'slope' has \(3,\) values for 2 images"),
+    ],
+)
+def test_bad_archives_are_named(tmp_path, arrays, message):
+    np.savez(tmp_path / "test.npz", **arrays)
+    with pytest.raises(UserError, match=rf"test\.npz.*{message}"):
+        open_folder(tmp_path, split="test")
+
+
 def test_archives_of_objects_are_refused(tmp_path):
     np.savez(tmp_path / "train.npz", images=np.array([{}, {}], object))
     with pytest.raises(UserError, match=r"train\.npz.*objects"):
@@ -289,6 +315,9 @@ def broken(folder: pathlib.Path, what: str) -> pathlib.Path:
         case "twice":
             with (folder / "split.csv").open("a") as file:
                 file.write("03a,03,train,sick\n")
+        case "blank id":
+            with (folder / "split.csv").open("a") as file:
+                file.write(",03,train,sick\n")
         case "no id":
             (folder / "split.csv").write_text("name,split\n03a,train\n")
         case "no such part":
@@ -311,6 +340,7 @@ def broken(folder: pathlib.Path, what: str) -> pathlib.Path:
         ("split subject", "subject '03' in test and in train"),
         ("twice", "names '03a' twice"),
         ("no id", "no column 'id'"),
+        ("blank id", "no id in line 26"),
         ("no such part", r"no part 'train', only extra \(20\), test \(4\)"),
     ],
 )
