@@ -8,12 +8,14 @@ weight of the perceptual term see `losses.perceptual.matched_weight`.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen import initializers
 
 from medgan_jax.models.sizes import Sized, Sizes
@@ -197,14 +199,14 @@ def kernel_shapes(module: VGG, channels: int = 3, rank: int = 2) -> dict[str, tu
 
 
 def random_features(module: VGG, *, channels: int = 3, rank: int = 2, seed: int = 0) -> FeatureNetwork:
-    """`module` with random kernels (He normal) that depend on `seed` only; usable at once, without any file.
+    """`module` with random kernels N(0, 2 / fan in) that depend on `seed` only; usable without any file.
 
     `channels` of the images as the first convolution sees them: 3 after the ImageNet preprocessings.
     """
-    key, params = jax.random.key(seed), {}
-    for number, (name, shape) in enumerate(kernel_shapes(module, channels, rank).items()):
-        kernel = initializers.he_normal()(jax.random.fold_in(key, number), shape)
-        params[name] = {"kernel": kernel, "bias": jnp.zeros(shape[-1])}
+    generator, params = np.random.default_rng(seed), {}
+    for name, shape in kernel_shapes(module, channels, rank).items():
+        kernel = generator.standard_normal(shape, np.float32) * np.sqrt(2 / math.prod(shape[:-1]))
+        params[name] = {"kernel": jnp.asarray(kernel, jnp.float32), "bias": jnp.zeros(shape[-1])}
     return FeatureNetwork(module, {"params": params}, f"random {label(module)} seed {seed}")
 
 

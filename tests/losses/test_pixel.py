@@ -41,7 +41,8 @@ def test_gradient_difference_compares_magnitudes_of_slopes(images, exponent):
     for axis in range(1, target.ndim - 1):
         slopes = np.abs(np.abs(np.diff(target, axis=axis)) - np.abs(np.diff(prediction, axis=axis)))
         expected += (slopes**exponent).mean()
-    assert pixel.gradient_difference(prediction, target, exponent=exponent) == pytest.approx(expected, rel=1e-5)
+    value = pixel.gradient_difference(prediction, target, exponent=exponent)
+    assert value == pytest.approx(expected, rel=1e-5)
 
 
 def test_gradient_difference_ignores_offset_and_sign():

@@ -1,5 +1,6 @@
 """What the tests of networks share: counts without memory, and small initialised networks."""
 
+import functools
 import math
 
 import jax
@@ -13,7 +14,7 @@ def keys(number: int = 0) -> dict[str, jax.Array]:
 
 @pytest.fixture
 def shapes():
-    """(module, input shape, **call options) -> (shape of the output, number of parameters), without memory."""
+    """(module, input shape, **call options) -> (shape of the output, number of parameters)."""
 
     def describe(module, shape, **options):
         output, variables = jax.eval_shape(
@@ -23,22 +24,48 @@ def shapes():
     return describe
 
 
+# Small networks run once: compiling them quickly matters more than running them quickly.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@pytest.fixture
+def compiled():
+    """`jax.jit` without optimisation."""
+    return quick
+
+
 @pytest.fixture
 def start():
-    """(module, input) -> variables; compiled, so that a network costs one compilation."""
+    """(module, input) -> variables, in one compilation."""
 
     def initialise(module, x, **options):
-        return jax.jit(lambda x: module.init(keys(), x, train=False, **options))(x)
+        return quick(lambda x: module.init(keys(), x, train=False, **options))(x)
 
     return initialise
 
 
+def forward(module, variables, x, key, **options):
+    """Output in training mode, new state dropped."""
+    rngs = {"dropout": key}
+    return module.apply(variables, x, train=True, rngs=rngs, mutable=["batch_stats"], **options)[0]
+
+
 @pytest.fixture
 def train():
-    """(module, variables, input, dropout key) -> output in training mode, new state dropped."""
+    """(module, variables, input, dropout key) -> output in training mode; compiled."""
 
     def run(module, variables, x, key=0, **options):
-        return module.apply(variables, x, train=True, rngs={"dropout": jax.random.key(key)},
-                            mutable=["batch_stats"], **options)[0]
+        return quick(functools.partial(forward, module, **options))(variables, x, jax.random.key(key))
 
     return run
+
+
+@pytest.fixture
+def slope():
+    """(module, variables, input) -> gradient of the squared output in training mode."""
+
+    def gradient(module, variables, x):
+        square = lambda v: jnp.sum(forward(module, v, x, jax.random.key(0)) ** 2)  # noqa: E731
+        return jax.grad(square)(variables)["params"]
+
+    return gradient

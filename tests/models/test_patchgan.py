@@ -26,9 +26,8 @@ def test_receptive_field_of_one_layer_and_of_none():
     assert receptive_field([]) == 1
 
 
-@pytest.mark.parametrize("layers, shape", [(0, (1, 9, 9, 1)), (1, (1, 40, 41, 1)), (2, (1, 64, 64, 1)),
-                                           (1, (1, 24, 24, 24, 1))])
-def test_one_logit_sees_as_many_pixels_as_stated(start, layers, shape):
+@pytest.mark.parametrize("layers, shape", [(0, (1, 9, 9, 1)), (1, (1, 40, 41, 1)), (1, (1, 24, 24, 24, 1))])
+def test_one_logit_sees_as_many_pixels_as_stated(start, compiled, layers, shape):
     positive = lambda key, shape, dtype=jnp.float32: jnp.ones(shape, dtype)  # noqa: E731
     network = PatchGAN(layers, base=1, norm="none", kernel_init=positive)
     x = jnp.ones(shape)
@@ -38,7 +37,7 @@ def test_one_logit_sees_as_many_pixels_as_stated(start, layers, shape):
         scores = network.apply(variables, x, train=False)
         return scores[(0, *(side // 2 for side in scores.shape[1:-1]), 0)]
 
-    seen = np.argwhere(np.asarray(jax.grad(middle)(x)[0, ..., 0]) != 0)
+    seen = np.argwhere(np.asarray(compiled(jax.grad(middle))(x)[0, ..., 0]) != 0)
     extents = seen.max(axis=0) - seen.min(axis=0) + 1
     assert extents.tolist() == [network.receptive_field] * (len(shape) - 2)
 

@@ -38,6 +38,6 @@ class Picky(Sized):
 def test_an_array_that_is_no_image_is_a_programming_error():
     with pytest.raises(ValueError, match="spatial axes"):
         Picky().check_sizes(jnp.zeros((2, 16)))
-    with pytest.raises(UserError, match="the Picky takes images whose sides are multiples of 16; .* 17x16"):
+    with pytest.raises(UserError, match=r"the Picky takes images whose sides are multiples of 16; .* 17x16"):
         Picky().check_sizes(jnp.zeros((1, 17, 16, 1)))
     assert Picky().size_multiple == 16
