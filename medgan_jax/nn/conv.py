@@ -100,6 +100,12 @@ def _kernel_adjoint(geometry: Geometry, operand: jax.Array, value: jax.Array) ->
     return jax.vjp(lambda k: _library(geometry, operand, k), kernel)[1](value)[0]
 
 
+def _pixels_adjoint(geometry: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
+    """`_kernel_adjoint` for either kind of kernel."""
+    return _kernel_adjoint(geometry, *((y, x) if geometry.transposed else (x, y)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
 def _by_platform(fast: Callable, library: Callable, geometry: Geometry, *operands: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(
         *operands, cpu=lambda a, b: fast(a, b, geometry), default=lambda a, b: library(geometry, a, b))
@@ -119,9 +125,7 @@ def _spread(y, kernel, geometry):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _correlate(x, y, geometry):
-    def library(geometry, x, y):
-        return _kernel_adjoint(geometry, *((y, x) if geometry.transposed else (x, y)))
-    return _by_platform(conv_cpu.correlate, library, geometry, x, y)
+    return _by_platform(conv_cpu.correlate, _pixels_adjoint, geometry, x, y)
 
 
 def _keep(function):
