@@ -164,7 +164,7 @@ def test_unknown_option_names_the_nearest(mistake):
         (["--mesh.data", "x"], "--mesh.data takes an integer, not 'x'"),
         (["--config.skip", "False"], "--config.skip is a switch and takes no value ('False'); write"),
         (["--config.skip=False"], "--config.skip is a switch and takes no value ('False'); write"),
-        (["--no_progress", "yes"], "--no_progress is a switch and takes no value ('yes'); write --progress or"),
+        (["--no_progress", "yes"], "takes no value ('yes'); write --progress or --no_progress"),
         (["stray"], "unexpected argument 'stray'"),
         (["--preset", "huge"], "--preset is 'huge'; it is one of tiny, small, paper"),
         (["--seed", "-1"], "--seed is -1"),
@@ -243,7 +243,8 @@ def test_twin_has_its_own_configuration_and_place(run, trained, mistake):
     _, config, options = trained[0]
     assert config.kind == "fancy"
     assert options.workdir == "here/twin"
-    assert "no non-adversarial twin" in mistake("train", TOY, "--workdir", "here", "--twin", "--config.no_has_twin")
+    without = ["--config.no_has_twin", "--workdir", "here"]
+    assert "no non-adversarial twin" in mistake("train", TOY, "--twin", *without)
 
 
 def test_interruption_is_130(run, monkeypatch):
@@ -305,8 +306,8 @@ def test_evaluate_reads_the_configuration_and_prints_method_baseline_and_twin(ru
     assert "non-adversarial twin" in header
     measured = json.loads((workdir / "evaluation.json").read_text())
     row = next(line for line in out.splitlines() if line.startswith("MSE ↓"))
-    for values in (measured["metrics"]["MSE"], measured["baseline"]["MSE"], measured["twin"]["metrics"]["MSE"]):
-        assert f"{values['mean']:.4f} ± {values['sd']:.4f} (n 10)" in row
+    for metrics in (measured["metrics"], measured["baseline"], measured["twin"]["metrics"]):
+        assert f"{metrics['MSE']['mean']:.4f} ± {metrics['MSE']['sd']:.4f} (n 10)" in row
     assert "10 test cases of test" in out
     assert "features: none" in out
 
@@ -323,7 +324,8 @@ def test_predict_writes_into_the_output_folder_alone(run, workdir, tmp_path):
     source = tmp_path / "in"
     source.mkdir()
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(source / "a.png")
-    status, out, _ = run("predict", TOY, "--workdir", workdir, "--input", source, "--output", tmp_path / "out")
+    places = ["--workdir", workdir, "--input", source, "--output", tmp_path / "out"]
+    status, out, _ = run("predict", TOY, *places)
     assert status == 0
     assert out.splitlines() == [str(tmp_path / "out" / "a.png")]
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.png", "a.png", "in", "out"]

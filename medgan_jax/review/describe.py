@@ -79,10 +79,12 @@ def _row(entry: Entry) -> dict:
 
 def _stage(stage: Stage) -> dict:
     state = state_shapes(stage)
+    trained = {name for phase in stage.phases for name in phase.trains}
     networks = [
         {
             "name": name,
             "type": type(module).__name__,
+            "trained": name in trained,
             "parameters": count(state.params[name]),
             "state": sorted(state.variables[name]),
             "average_decay": stage.ema.get(name),
@@ -215,6 +217,8 @@ def _section(heading: str, items: Sequence[str]) -> str:
 
 def _network_words(network: Mapping) -> str:
     words = f"{network['name']}: {network['type']}, {network['parameters']:,} parameters"
+    if not network["trained"]:
+        words += "; not trained in this stage"
     if network["state"]:
         words += f"; keeps {', '.join(network['state'])}"
     if network["average_decay"] is not None:
@@ -229,7 +233,8 @@ def _step_words(stage: Mapping) -> list[str]:
     for number, phase in enumerate(stage["phases"], 1):
         words.append(f"{number}. {_phase_words(phase)}")
     if stage["memory_values"]:
-        words.append(f"A memory of {stage['memory_values']:,} values goes from step to step.")
+        values = f"{stage['memory_values']:,} value" + "s" * (stage["memory_values"] > 1)
+        words.append(f"A memory of {values} goes from step to step.")
     return words
 
 
