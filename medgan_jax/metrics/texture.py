@@ -1,0 +1,86 @@
+"""Texture of noise: the noise power spectrum of uniform regions, its radial profile, and distances between two.
+
+A denoiser may keep every pixel error small and still change the grain of an image, which readers see at once. Regions
+are uniform by choice of the caller: `(B, R, H, W)`, R of them for each case, in HU (or the image's units).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from medgan_jax.metrics.checks import as_float, divide
+
+
+def noise_power_spectrum(regions: jax.Array, *, spacing: tuple[float, float], detrend: int) -> jax.Array:
+    """Noise power spectrum `dy dx / (H W) <|FFT(region - fit)|^2>`: `(B, R, H, W) -> (B, H, W)` in HU^2 mm^2.
+
+    `spacing` is `(dy, dx)` in mm; `detrend` is the order of the fitted polynomial (0 the mean, 1 a plane, 2 a
+    quadric), without which cupping shows as low-frequency noise. Zero frequency comes first, as in `fftfreq`. The
+    integral over frequencies is the variance of the detrended noise.
+    """
+    regions = as_float(regions)
+    if regions.ndim != 4:
+        raise ValueError(f"regions must be (B, R, H, W), not {regions.shape}")
+    if detrend not in (0, 1, 2):
+        raise ValueError(f"detrend must be 0, 1 or 2, not {detrend}")
+    batch, count, height, width = regions.shape
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    terms = [x**i * y**j for i in range(detrend + 1) for j in range(detrend + 1 - i)]
+    basis = np.linalg.qr(np.stack([term.ravel() for term in terms], axis=1))[0]
+    flat = regions.reshape(batch, count, -1)
+    flat = flat - jnp.mean(flat, axis=-1, keepdims=True)
+    fit = jnp.einsum("brn,nk,mk->brm", flat, basis, basis, precision="highest")
+    spectrum = jnp.fft.fft2((flat - fit).reshape(regions.shape))
+    power = jnp.mean(jnp.square(spectrum.real) + jnp.square(spectrum.imag), axis=1)
+    return power * (spacing[0] * spacing[1] / (height * width))
+
+
+class RadialProfile(NamedTuple):
+    """Frequencies `(bins,)` in cycles per mm, and the mean of the spectrum on each ring, `(B, bins)`."""
+
+    frequencies: jax.Array
+    values: jax.Array
+
+
+def radial_profile(spectrum: jax.Array, *, spacing: tuple[float, float], bins: int) -> RadialProfile:
+    """Mean of a spectrum `(B, H, W)`, zero frequency first, on rings of equal width up to the lower Nyquist frequency.
+
+    Rings without any frequency are NaN: take fewer bins. Zero frequency itself, which detrending empties, is left out.
+    """
+    spectrum = as_float(spectrum)
+    radius = np.hypot(
+        np.fft.fftfreq(spectrum.shape[1], spacing[0])[:, None], np.fft.fftfreq(spectrum.shape[2], spacing[1])[None]
+    )
+    nyquist = 0.5 / max(spacing)
+    ring = np.where(radius > 0, np.ceil(radius / nyquist * bins - 1e-9).astype(int) - 1, bins)
+    weights = (ring.reshape(-1, 1) == np.arange(bins)).astype(np.float32)
+    sums = jnp.matmul(spectrum.reshape(spectrum.shape[0], -1), weights, precision="highest")
+    frequencies = (jnp.arange(bins, dtype=spectrum.dtype) + 0.5) * (nyquist / bins)
+    return RadialProfile(frequencies, divide(sums, jnp.asarray(weights.sum(0), sums.dtype)))
+
+
+def nps_distance(
+    prediction: jax.Array, reference: jax.Array, *, spacing: tuple[float, float], detrend: int, bins: int
+) -> jax.Array:
+    """Relative L1 distance of two radial noise power profiles, `sum |p - q| / sum q`: `(B,)`, lower is better.
+
+    0 for equal noise, 1 for a prediction without any noise. Regions as in `noise_power_spectrum`, from the same places.
+    """
+    p, q = (
+        radial_profile(noise_power_spectrum(x, spacing=spacing, detrend=detrend), spacing=spacing, bins=bins).values
+        for x in (prediction, reference)
+    )
+    return divide(jnp.sum(jnp.abs(p - q), axis=1), jnp.sum(q, axis=1))
+
+
+def nps_peak_frequency(regions: jax.Array, *, spacing: tuple[float, float], detrend: int, bins: int) -> jax.Array:
+    """Frequency in cycles per mm at which the radial noise power profile is largest: `(B,)`, no direction.
+
+    A smoothing denoiser moves it down. Resolution is half a bin.
+    """
+    spectrum = noise_power_spectrum(regions, spacing=spacing, detrend=detrend)
+    profile = radial_profile(spectrum, spacing=spacing, bins=bins)
+    peak = profile.frequencies[jnp.argmax(profile.values, axis=1)]
+    return jnp.where(jnp.any(jnp.isnan(profile.values), axis=1), jnp.nan, peak)
