@@ -35,7 +35,7 @@ def random_weights(architecture):
 
 
 def as_torchvision(weights, architecture):
-    state = {"classifier.0.weight": np.zeros((7, 5), np.float32), "classifier.0.bias": np.zeros(7, np.float32)}
+    state = {"classifier.0.weight": np.zeros((7, 5), np.float32)}
     for place, (kernel, bias) in zip(TORCHVISION_PLACES[architecture], weights.values(), strict=True):
         state[f"features.{place}.weight"] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
         state[f"features.{place}.bias"] = bias
@@ -47,7 +47,8 @@ def as_keras(weights, kernel_name="/kernel", bias_name="/bias"):
     for name, (kernel, bias) in weights.items():
         block, number = name.removeprefix("conv").split("_")
         stored = kernel[:, :, ::-1] if name == "conv1_1" else kernel
-        arrays |= {f"block{block}_conv{number}{kernel_name}": stored, f"block{block}_conv{number}{bias_name}": bias}
+        prefix = f"block{block}_conv{number}"
+        arrays |= {prefix + kernel_name: stored, prefix + bias_name: bias}
     return arrays
 
 
