@@ -1,0 +1,185 @@
+"""Unit, direction and range of every metric, so that a number never stands alone; and the host's checked call.
+
+`METRICS` knows the functions of `medgan_jax.metrics` and of `medgan_jax.evaluation`. `measure` calls one on real
+arrays: where a traced metric must return NaN for bad input, it raises one clear line.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from medgan_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """What a metric's value means: unit, direction (None has neither), range, and where it is defined."""
+
+    name: str
+    unit: str
+    higher_is_better: bool | None
+    bounds: tuple[float, float]
+    section: str
+    module: str
+
+
+_INF = float("inf")
+
+
+def _table() -> dict[str, MetricInfo]:
+    rows: list[MetricInfo] = []
+
+    def add(module, section, unit, higher, low, high, *names):
+        rows.extend(MetricInfo(name, unit, higher, (low, high), section, f"medgan_jax.{module}") for name in names)
+
+    counting = "classification and counting"
+    add("metrics.classification", counting, "1", True, 0, 1, "accuracy", "balanced_accuracy", "precision", "recall",
+        "specificity", "fbeta", "roc_auc", "average_precision", "class_accuracy")
+    add("metrics.classification", counting, "1", True, -1, 1, "mcc", "cohen_kappa")
+    add("metrics.classification", counting, "1", False, 0, 1, "brier", "ece")
+    add("metrics.classification", counting, "score", None, -_INF, _INF, "youden_threshold")
+    add("metrics.classification", counting, "1", None, 0, 1, "prevalence")
+    add("metrics.overlap", "overlap", "1", True, 0, 1, "dice", "iou", "class_dice", "class_iou", "centreline_dice")
+    add("evaluation.surfaces", "surface distance", "mm", False, 0, _INF, "hausdorff", "asd", "assd", "masd", "msd")
+    add("evaluation.surfaces", "surface distance", "1", True, 0, 1, "nsd")
+    add("evaluation.objects", "objects", "1", True, 0, 1, "object_dice", "object_f1")
+    add("evaluation.objects", "objects", "mm", False, 0, _INF, "object_hausdorff")
+    add("evaluation.detection", "detection", "1", True, 0, 1, "froc_score", "sensitivity_at")
+    clinical = "clinical quantities"
+    add("metrics.clinical", clinical, "mm^2", None, 0, _INF, "area")
+    add("metrics.clinical", clinical, "ml", None, 0, _INF, "volume")
+    add("metrics.clinical", clinical, "mm^2", False, 0, _INF, "area_error", "area_mae")
+    add("metrics.clinical", clinical, "%", None, -_INF, 100, "ejection_fraction")
+    add("metrics.clinical", clinical, "%", None, 0, 100, "infarct_share")
+    add("metrics.clinical", clinical, "1", None, 0, _INF, "cup_to_disc_ratio")
+    add("metrics.clinical", clinical, "1", True, 0, 1, "identification_rate", "centreline_overlap")
+    add("metrics.clinical", clinical, "mm", False, 0, _INF, "centreline_error")
+    add("evaluation.clinical", clinical, "Agatston units", None, 0, _INF, "agatston")
+    registration = "registration"
+    add("metrics.registration", registration, "mm", False, 0, _INF, "tre", "p2p_error", "landmark_distances")
+    add("metrics.registration", registration, "1", False, 0, 1, "fold_fraction")
+    add("metrics.registration", registration, "1", False, 0, _INF, "sd_log_jacobian")
+    add("metrics.registration", registration, "1", True, 0, 1, "local_ncc")
+    fidelity = "image fidelity"
+    add("metrics.image", fidelity, "squared image units", False, 0, _INF, "mse")
+    add("metrics.image", fidelity, "image units", False, 0, _INF, "rmse", "mae")
+    add("metrics.image", fidelity, "1", False, 0, _INF, "nmse", "nmse_dagan", "nrmse")
+    add("metrics.image", fidelity, "dB", True, -_INF, _INF, "psnr", "snr_db")
+    add("metrics.image", fidelity, "1", True, -1, 1, "ssim", "ssim_slicewise", "ncc")
+    add("metrics.image", fidelity, "1", True, 0, 1, "ms_ssim")
+    add("metrics.image", fidelity, "1", True, -_INF, _INF, "roi_snr")
+    add("metrics.image", fidelity, "1", True, 0, _INF, "cnr")
+    add("metrics.perceptual", fidelity, "1", True, 0, 1, "fsim")
+    add("metrics.perceptual", fidelity, "1", None, 0, _INF, "global_contrast_factor")
+    add("metrics.perceptual", fidelity, "1", True, 0, _INF, "semantic_interpretability_score")
+    add("metrics.texture", fidelity, "1", False, 0, _INF, "nps_distance")
+    add("metrics.texture", fidelity, "cycles/mm", None, 0, _INF, "nps_peak_frequency")
+    add("evaluation.observers", fidelity, "cycles/mm", True, 0, _INF, "mtf50")
+    add("evaluation.observers", fidelity, "1", True, 0, 1, "channelised_hotelling_observer")
+    sets = "distributions"
+    add("metrics.generative", sets, "1", True, 1, _INF, "inception_score", "vendi")
+    add("metrics.generative", sets, "1", False, -_INF, _INF, "kid")
+    add("metrics.generative", sets, "10^-3", False, 0, _INF, "swd_pgan")
+    add("metrics.generative", sets, "feature units", False, 0, _INF, "sliced_wasserstein", "nearest_distances")
+    add("metrics.generative", sets, "1", False, 0, 1, "ms_ssim_diversity")
+    add("metrics.generative", sets, "1", True, 0, 1, "prdc_precision", "prdc_recall", "prdc_coverage")
+    add("metrics.generative", sets, "1", True, 0, _INF, "prdc_density")
+    add("evaluation.distributions", sets, "squared feature units", False, 0, _INF, "frechet_distance", "fid", "fd")
+    add("evaluation.distributions", sets, "bins", False, 0, _INF, "ndb")
+    add("evaluation.distributions", sets, "1", False, -2, 2, "proxy_a_distance")
+    add("evaluation.distributions", sets, "1", None, -_INF, _INF, "log_determinant_ratio")
+    add("evaluation.downstream", sets, "score", True, -_INF, _INF, "tstr")
+    readers = "reader studies"
+    add("evaluation.reader_study", readers, "rating", True, 1, 5, "mean_opinion_score", "overall_quality",
+        "noise_suppression", "artefact_reduction")
+    add("evaluation.reader_study", readers, "1", True, 0, 1, "correct_detection")
+    add("evaluation.reader_study", readers, "1", False, 0, 1, "visual_turing")
+    add("evaluation.reader_study", readers, "1", True, -1, 1, "fleiss_kappa", "krippendorff_alpha", "quadratic_kappa")
+    return {row.name: row for row in rows}
+
+
+METRICS: dict[str, MetricInfo] = _table()
+
+
+def information(name: str) -> MetricInfo:
+    """What is known about a metric, by its name; 'fd[proxy]' and the like are found as 'fd'."""
+    info = METRICS.get(name) or METRICS.get(name.partition("[")[0])
+    if info is None:
+        raise UserError(f"no metric is called {name!r}; there are {', '.join(sorted(METRICS))}")
+    return info
+
+
+@dataclass(frozen=True)
+class Score:
+    """Values of a metric per case, with what they mean and the conventions they were computed under."""
+
+    name: str
+    values: np.ndarray
+    unit: str
+    higher_is_better: bool | None
+    n_undefined: int
+    conventions: dict[str, object]
+
+
+MASK_METRICS = ("dice", "iou", "class_dice", "class_iou")
+
+
+def measure(metric: Callable, prediction, reference, **conventions) -> Score:
+    """A metric `(prediction, reference, **conventions) -> (B, ...)` on arrays with values, checked on the host.
+
+    Raises a `UserError` where the traced metric would return NaN for bad input: NaN or Inf in an image, unequal
+    shapes, a missing or senseless convention, labels that are none, and with `empty_policy='strict'` an empty mask.
+    Values that are undefined by definition (no positives, a constant image) stay NaN and are counted.
+    """
+    info = information(metric.__name__)
+    prediction, reference = np.asarray(prediction), np.asarray(reference)
+    if prediction.shape != reference.shape:
+        raise UserError(f"{info.name}: prediction is {prediction.shape} but reference is {reference.shape}")
+    for name, array in (("prediction", prediction), ("reference", reference)):
+        if not np.isfinite(np.asarray(array, float)).all():
+            case = int(np.argwhere(~np.isfinite(np.asarray(array, float)))[0][0])
+            raise UserError(f"{info.name}: the {name} holds NaN or Inf, first in case {case}")
+    _check_conventions(metric, info, conventions)
+    _check_labels(info, prediction, reference, conventions)
+    given = dict(conventions)
+    if given.get("empty_policy") == "strict":
+        empty = ~prediction.reshape(len(prediction), -1).any(1) & ~reference.reshape(len(reference), -1).any(1)
+        if empty.any():
+            raise UserError(f"{info.name}: both masks of case {int(empty.argmax())} are empty")
+        given["empty_policy"] = "nan"
+    try:
+        values = np.asarray(metric(prediction, reference, **given))
+    except ValueError as error:
+        raise UserError(f"{info.name}: {error}") from None
+    undefined = int(np.isnan(values).sum())
+    return Score(info.name, values, info.unit, info.higher_is_better, undefined, conventions)
+
+
+def _check_conventions(metric: Callable, info: MetricInfo, conventions: dict[str, object]) -> None:
+    parameters = inspect.signature(metric).parameters.values()
+    keywords = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    missing = [p.name for p in keywords if p.default is p.empty and p.name not in conventions]
+    unknown = sorted(set(conventions) - {p.name for p in keywords})
+    if missing or unknown:
+        what = f"needs {', '.join(missing)}" if missing else f"knows no {', '.join(unknown)}"
+        raise UserError(f"{info.name} {what}; its conventions are {', '.join(p.name for p in keywords) or 'none'}")
+    for name in ("data_range", "spacing"):
+        if name in conventions and not (np.asarray(conventions[name], float) > 0).all():
+            raise UserError(f"{info.name}: {name} must be positive, not {conventions[name]}")
+
+
+def _check_labels(info: MetricInfo, prediction, reference, conventions) -> None:
+    if "classes" in conventions:
+        allowed, checked = np.arange(conventions["classes"]), (("prediction", prediction), ("reference", reference))
+    elif info.name in MASK_METRICS:
+        allowed, checked = np.arange(2), (("prediction", prediction), ("reference", reference))
+    elif info.module.endswith("classification"):
+        allowed, checked = np.arange(2), (("reference", reference),)
+    else:
+        return
+    for name, array in checked:
+        wrong = np.setdiff1d(array, allowed)
+        if wrong.size:
+            raise UserError(f"{info.name}: the {name} holds {wrong[0]}, and labels are 0 to {allowed[-1]}")
