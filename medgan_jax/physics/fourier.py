@@ -2,20 +2,22 @@
 
 Conventions, kept by every function here:
 
-* transforms are orthonormal and centred: the zero frequency sits at index `n // 2` of each axis, in k-space as in masks;
+* transforms are orthonormal and centred: the zero frequency sits at index `n // 2` of each axis, in k-space
+  as in masks;
 * images and k-space are complex arrays `(..., H, W)` or, with `axes=(-3, -2, -1)`, `(..., D, H, W)`;
   `to_complex` and `to_channels` go to and from two real channels `(..., H, W, 2)`;
 * masks are real arrays of zeros and ones, `(H, W)` or one for each case `(..., H, W)`;
 * coils come last, as channels do: sensitivities and multi-coil k-space are `(..., H, W, coils)`.
 
-With an orthonormal F and a binary mask M, `A = M F` has the adjoint `A* = F^-1 M`, and `A* A` is a projection.
-Every function is pure and works under `jit`, `vmap` and `grad`.
+With an orthonormal F and a binary mask M, `A = M F` has the adjoint `A* = F^-1 M`, and `A* A` is a
+projection. Every function is pure and works under `jit`, `vmap` and `grad`.
 """
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PLANE = (-2, -1)
 
@@ -96,7 +98,7 @@ def zero_filled(
     key: jax.Array | None = None,
     axes: Sequence[int] = PLANE,
 ) -> jax.Array:
-    """What is left of `image` `(..., H, W)` after sampling it: `A* (A x + n)`, complex. Noise as in `undersample`."""
+    """What sampling leaves of `image` `(..., H, W)`: `A* (A x + n)`, complex; `noise` as in `undersample`."""
     return adjoint(undersample(image, mask, noise=noise, key=key, axes=axes), mask, axes=axes)
 
 
@@ -124,21 +126,21 @@ def coil_sensitivities(
     """Complex sensitivities `(*shape, coils)` of coils on a ring; the sum of their squares is 1 everywhere.
 
     Each coil has a Gaussian profile of standard deviation `width` and a phase that grows linearly towards it;
-    both it and `distance`, the radius of the ring, are in halves of the image's side. In a volume
-    `(D, H, W)` the ring lies in the plane of H and W, and neighbouring coils sit alternately low and high in D.
+    both it and `distance`, the radius of the ring, are in halves of the image's side. In a volume `(D, H, W)`
+    the ring lies in the plane of H and W, and neighbouring coils sit alternately low and high in D.
     """
     if len(shape) not in (2, 3) or coils < 1:
-        raise ValueError(f"coils want a shape of 2 or 3 sides and at least one coil, not {tuple(shape)}, {coils}")
-    angle = 2 * jnp.pi * jnp.arange(coils) / coils
-    centre = [distance * jnp.sin(angle), distance * jnp.cos(angle)]
+        raise ValueError(f"coils want a shape of 2 or 3 sides and at least one, not {tuple(shape)}, {coils}")
+    angle = 2 * np.pi * np.arange(coils) / coils
+    centre = [distance * np.sin(angle), distance * np.cos(angle)]
     if len(shape) == 3:
-        centre = [0.5 * (-1.0) ** jnp.arange(coils), *centre]
-    grid = jnp.meshgrid(*[(jnp.arange(n) - n // 2) / (n / 2) for n in shape], indexing="ij")
+        centre = [0.5 * (-1.0) ** np.arange(coils), *centre]
+    grid = np.meshgrid(*[(np.arange(n) - n // 2) / (n / 2) for n in shape], indexing="ij")
     offsets = [axis[..., None] - position for axis, position in zip(grid, centre, strict=True)]
-    profile = jnp.exp(-sum(jnp.square(offset) for offset in offsets) / (2 * width**2))
-    profile = profile / jnp.linalg.norm(profile, axis=-1, keepdims=True)
+    profile = np.exp(-sum(np.square(offset) for offset in offsets) / (2 * width**2))
+    profile = profile / np.linalg.norm(profile, axis=-1, keepdims=True)
     towards = sum(axis[..., None] * position for axis, position in zip(grid, centre, strict=True))
-    return profile * jnp.exp(1j * (towards + angle))
+    return jnp.asarray(profile * np.exp(1j * (towards + angle)), jnp.complex64)
 
 
 def hard_data_consistency(
@@ -168,8 +170,9 @@ def soft_data_consistency(
 ) -> jax.Array:
     """The image drawn towards noisy samples: `F^-1[(1 - M) k + M (k + v y) / (1 + v)]` with `k = F x`.
 
-    `v >= 0` is the inverse noise level, set or learned: 0 leaves the image as it is, infinity replaces the samples
-    (`hard_data_consistency`). Schlemper et al., IEEE Trans. Med. Imaging 37(2), 2018. Shapes as there.
+    `v >= 0` is the inverse noise level, set or learned: 0 leaves the image as it is, infinity replaces the
+    samples (`hard_data_consistency`). Schlemper et al., IEEE Trans. Med. Imaging 37(2), 2018. Shapes as
+    there.
     """
     if coils is not None:
         image, mask, axes = image[..., None] * coils, mask[..., None], _before_coils(axes)

@@ -29,30 +29,36 @@ def make_mask(
 ) -> np.ndarray:
     """A mask of zeros and ones, float32, of `shape` `(H, W)` or `(D, H, W)`, that keeps the fraction `rate`.
 
-    In a volume the pattern lies in the plane of H and W (the two phase-encoding directions) and is repeated along D
-    (the readout, always fully sampled). Columns, the last axis, are the lines of the one-dimensional kinds.
+    In a volume the pattern lies in the plane of H and W (the two phase-encoding directions) and is repeated
+    along D (the readout, always fully sampled). Columns, the last axis, are the lines of the one-dimensional
+    kinds.
 
     `seed` is a whole number or several of them, so `(seed, case)` gives each case its own reproducible mask.
 
     Kinds and their options (all lengths in samples):
 
     * `gaussian1d`: columns drawn without replacement from a Gaussian density of standard deviation `spread`
-      (default 0.15 of W), besides a full centre band of `centre` columns (default: as measured in DAGAN's files);
-    * `gaussian2d`: points, likewise; `spread` is a fraction of each side (default 0.2), `centre` the side of the square;
+      (default 0.15 of W), besides a full centre band of `centre` columns (default: as measured in DAGAN's
+      files);
+    * `gaussian2d`: points, likewise; `spread` is a fraction of each side (default 0.2), `centre` the side of
+      the square;
     * `poisson2d`: variable-density Poisson disc: distances between points grow from the centre to the edge by
-      a factor `1 + growth` (default 4); full centre square of side `centre` (default 30 of 256, as in DAGAN's files);
+      a factor `1 + growth` (default 4); full centre square of side `centre` (default 30 of 256, as in DAGAN's
+      files);
     * `radial`: equally spaced straight spokes through the centre, at a random first angle;
-    * `spiral`: one Archimedean arm, `radius ~ time ** power` (default 2: the pitch widens outwards), in the disc;
-    * `cartesian_vardens`: columns with density `exp(-(k / (W / 10))^2 / 2) + rate / 2`, as in kt-FOCUSS, and a
-      band of `centre` (default 10) columns;
-    * `power1d`: columns with density `(1 - |k| / (W / 2)) ** power` (default 2), and `centre` (default 3) columns;
+    * `spiral`: one Archimedean arm, `radius ~ time ** power` (default 2: the pitch widens outwards), in the
+      disc;
+    * `cartesian_vardens`: columns with density `exp(-(k / (W / 10))^2 / 2) + rate / 2`, as in kt-FOCUSS, and
+      a band of `centre` (default 10) columns;
+    * `power1d`: columns with density `(1 - |k| / (W / 2)) ** power` (default 2), and `centre` (default 3)
+      columns;
     * `vdrad`: points with density `(1 - radius) ** power` (default 3), and a full disc of radius `centre`
       (default: a tenth of the samples).
 
     Default centres give way (to half of all samples) where the rate is too small for them.
 
-    Raises `ValueError` for an unknown kind or option, a rate outside (0, 1], a rate that leaves not one column
-    or sample, a `centre` that holds more than the rate allows, and a spiral over more than its disc.
+    Raises `ValueError` for an unknown kind or option, a rate outside (0, 1], a rate that leaves not one
+    column or sample, a `centre` that holds more than the rate allows, and a spiral over more than its disc.
     """
     shape = tuple(int(side) for side in shape)
     if kind not in MASK_KINDS:
@@ -64,7 +70,8 @@ def make_mask(
     maker = _MAKERS[kind]
     allowed = maker.__kwdefaults__ or {}
     if unknown := sorted(set(options) - set(allowed)):
-        raise ValueError(f"mask '{kind}' takes no option {', '.join(unknown)}; it takes {', '.join(allowed) or 'none'}")
+        known = ", ".join(allowed) or "none"
+        raise ValueError(f"mask '{kind}' takes no option {', '.join(unknown)}; it takes {known}")
     plane = maker(shape[-2:], rate, np.random.default_rng(seed), **options)
     return np.broadcast_to(plane, shape).astype(np.float32)
 
@@ -262,7 +269,7 @@ def _points(
 def _draw(
     full: np.ndarray, count: int, log_density: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    """`full` and as many others as make `count`, without replacement, in proportion to the density (Gumbel trick)."""
+    """`full` and others up to `count`, without replacement, in proportion to the density (Gumbel trick)."""
     if full.sum() > count:
         raise ValueError(f"a full centre of {full.sum()} exceeds the {count} samples that the rate allows")
     score = np.where(full, np.inf, log_density + random.gumbel(size=full.shape))
@@ -317,7 +324,7 @@ def _trajectory(
     points: Callable[[int], tuple[np.ndarray, np.ndarray]],
     most: int,
 ) -> np.ndarray:
-    """The first `rate` of the grid that the shortest sufficient trajectory `points(number)` visits, in its order."""
+    """The first `rate` of the grid that the shortest sufficient trajectory `points(number)` visits."""
     count = _samples(shape, rate)
     low, high = 0, 1
     while len(_visited(shape, *points(high))) < count:
@@ -334,7 +341,7 @@ def _trajectory(
 
 
 def _visited(shape: tuple[int, int], y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Flat indices of the grid points nearest to a path about the centre, each once, in order of first visit."""
+    """Flat indices of the grid points nearest to a path about the centre, in order of first visit."""
     row = np.rint(y.ravel()).astype(int) + shape[0] // 2
     column = np.rint(x.ravel()).astype(int) + shape[1] // 2
     inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
@@ -343,3 +350,14 @@ def _visited(shape: tuple[int, int], y: np.ndarray, x: np.ndarray) -> np.ndarray
     np.minimum.at(first, index, np.arange(len(index)))
     order = np.argsort(first, kind="stable")
     return order[: np.count_nonzero(first < len(index))]
+
+
+def describe_mask(kind: MaskKind, rate: float, mask: np.ndarray) -> str:
+    """What a mask keeps, in words: nominal and actual rate, and the part of k-space it determines in real images."""
+    frequencies = np.fft.ifftshift(mask, (-2, -1))
+    mirrored = np.roll(np.flip(frequencies, (-2, -1)), (1, 1), (-2, -1))
+    determined = np.maximum(frequencies, mirrored).mean()
+    return (
+        f"{kind}, nominal {100 * rate:.4g} %, keeps {100 * mask.mean():.1f} % of the samples, "
+        f"which determine {100 * determined:.1f} % of the k-space of a real image"
+    )

@@ -143,7 +143,8 @@ def test_soft_consistency_follows_its_equation_between_its_limits():
     x, y = random_complex(17, PLANE), random_complex(18, PLANE) * mask
     k, v = np.asarray(fourier.fft2c(x)), 2.5
     expected = (1 - mask) * k + mask * (k + v * y) / (1 + v)
-    np.testing.assert_allclose(fourier.fft2c(fourier.soft_data_consistency(x, y, mask, v)), expected, atol=2e-5)
+    result = fourier.fft2c(fourier.soft_data_consistency(x, y, mask, v))
+    np.testing.assert_allclose(result, expected, atol=2e-5)
     np.testing.assert_allclose(fourier.soft_data_consistency(x, y, mask, 0.0), x, atol=1e-5)
     np.testing.assert_allclose(
         fourier.soft_data_consistency(x, y, mask, 1e7), fourier.hard_data_consistency(x, y, mask), atol=1e-4
@@ -155,7 +156,8 @@ def test_operators_can_be_compiled_batched_and_differentiated():
     x, y = random_complex(21, (2, *PLANE)), random_complex(22, (2, *PLANE))
 
     def distance(channels, v):
-        out = jax.vmap(fourier.soft_data_consistency, (0, 0, 0, None))(fourier.to_complex(channels), y, mask, v)
+        consistent = jax.vmap(fourier.soft_data_consistency, (0, 0, 0, None))
+        out = consistent(fourier.to_complex(channels), y, mask, v)
         return jnp.sum(jnp.abs(out - x) ** 2)
 
     channels = fourier.to_channels(x) + 0.1

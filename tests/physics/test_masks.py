@@ -18,11 +18,13 @@ def full_run(line):
 
 
 def full_square(mask):
-    """Side of the largest full square of `n // 2` symmetry about the centre."""
-    side, (y, x) = 0, (s // 2 for s in mask.shape)
-    while mask[y - (side + 1) // 2 : y - (side + 1) // 2 + side + 1, x - (side + 1) // 2 :][:, : side + 1].all():
-        side += 1
-    return side
+    """Side of the largest full square about the centre."""
+
+    def square(side):
+        top, left = (length // 2 - side // 2 for length in mask.shape)
+        return mask[top : top + side, left : left + side]
+
+    return next(side for side in range(1, min(mask.shape)) if not square(side + 1).all())
 
 
 @pytest.mark.parametrize("kind", MASK_KINDS)
@@ -83,7 +85,7 @@ def test_poisson_disc_thins_towards_the_edge():
     assert mask[96:160, 60:80].mean() > 1.5 * mask[:24].mean()
 
 
-@pytest.mark.parametrize("kind", ["gaussian1d", "gaussian2d", "poisson2d", "cartesian_vardens", "power1d", "vdrad"])
+@pytest.mark.parametrize("kind", [kind for kind in MASK_KINDS if kind not in ("radial", "spiral")])
 def test_random_masks_are_denser_in_the_middle(kind):
     masks = np.mean([make_mask(kind, (64, 64), 0.25, seed) for seed in range(20)], axis=0)
     columns = masks.mean(0)
