@@ -505,9 +505,9 @@ def _print_comparison(method: Method, result: dict, workdir: pathlib.Path) -> No
         result.get("baseline") or {},
         (result.get("twin") or {}).get("metrics", {}),
         paper,
-        title=title,
         baseline_name=result.get("baseline_name") or "trivial",
     )
+    print(title)
     tables.show(table)
     for name, note in (result.get("notes") or {}).items():
         print(f"{name}: {note}")

@@ -34,7 +34,8 @@ class Citation:
     confidence: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.authors}. {self.title}. {self.venue}, {self.year}."
+        year = "" if str(self.year) in self.venue else f", {self.year}"
+        return f"{self.authors}. {self.title}. {self.venue}{year}."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,7 +142,8 @@ def function_name(function: Callable) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__qualname__", type(function).__name__)
-    return name.split(".<locals>")[0]
+    outer = name.split(".<locals>")[0]
+    return f"a lambda in {outer}" if name.endswith("<lambda>") else outer
 
 
 def _first_sentence(function: Callable) -> str | None:

@@ -27,9 +27,9 @@ def show(table: Table) -> None:
     print("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))
 
 
-def new_table(*headings: str, title: str | None = None) -> Table:
+def new_table(*headings: str) -> Table:
     """An empty table whose first column stays whole."""
-    table = Table(title=title, box=None, header_style="bold", title_justify="left")
+    table = Table(box=None, header_style="bold")
     table.pad_edge, table.padding = False, (0, 2, 0, 0)
     for index, heading in enumerate(headings):
         table.add_column(Text(heading), overflow="fold", no_wrap=index == 0)
@@ -71,20 +71,19 @@ def comparison(
     twin: Mapping[str, Mapping],
     paper: Mapping[str, Sequence[Mapping]],
     *,
-    title: str | None = None,
     baseline_name: str = "baseline",
 ) -> Table:
     """The method beside its baseline, its non-adversarial twin where one was evaluated, and published values.
 
     measured, baseline, twin: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper: `{metric:
-    [{"value", "std", "unit", "unit_inferred", "condition", ...}]}`; metrics are matched by name, however they
-    are spelled.
+    [{"value", "std", "unit", "unit_inferred", "condition", ...}]}`. Metrics are matched by name, however
+    spelled; the paper's NMSE stands beside `nmse_NAME` where that is measured: NMSE as the paper of NAME computes it.
     """
     beside = [(f"{baseline_name} (baseline)", baseline), ("non-adversarial twin", twin)]
     beside = [(heading, rows) for heading, rows in beside if rows]
-    published = {metric_key(metric): values for metric, values in paper.items()}
+    published = {published_key(metric, name, measured): values for metric, values in paper.items()}
     headings = ["metric", name, *(heading for heading, _ in beside)]
-    table = new_table(*headings, *(["paper (other data)"] if published else []), title=title)
+    table = new_table(*headings, *(["paper (other data)"] if published else []))
     for metric, values in measured.items():
         cells = [statistic(values), *(statistic(rows.get(metric, {})) for _, rows in beside)]
         cells += [published_words(published.pop(metric_key(metric), []))] if paper else []
@@ -98,6 +97,12 @@ def metric_key(name: str) -> str:
     """A metric's name without its spelling: `ROC-AUC` and `roc_auc` are one."""
     key = re.sub(r"[^a-z0-9]", "", name.lower())
     return {"rocauc": "auc", "dice": "dsc", "dicecoefficient": "dsc", "jaccard": "iou"}.get(key, key)
+
+
+def published_key(metric: str, name: str, measured: Mapping[str, Mapping]) -> str:
+    """The measured metric that a published one stands beside: the one of that paper's definition, if there."""
+    as_in_paper = metric_key(f"{metric}_{name}")
+    return as_in_paper if as_in_paper in map(metric_key, measured) else metric_key(metric)
 
 
 def metric_heading(name: str, values: Mapping) -> str:
