@@ -52,9 +52,16 @@ class ConvBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         layer = ConvTranspose if self.transposed else Conv
-        x = layer(self.features, self.kernel_size, strides=self.strides, padding=self.padding,
-                  use_bias=not removes_bias(self.norm), kernel_init=self.kernel_init, dtype=self.dtype,
-                  name="conv")(x)
+        x = layer(
+            self.features,
+            self.kernel_size,
+            strides=self.strides,
+            padding=self.padding,
+            use_bias=not removes_bias(self.norm),
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
         x = get_norm(self.norm)(name="norm")(x, train=train)
         if self.dropout:
             x = Dropout(self.dropout, name="dropout")(x, train=train)
@@ -77,9 +84,17 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        settings = dict(features=x.shape[-1], kernel_size=self.kernel_size, padding=self.padding, norm=self.norm,
-                        kernel_init=self.kernel_init, dtype=self.dtype)
-        y = ConvBlock(activation=self.activation, dropout=self.dropout, name="first", **settings)(x, train=train)
+        settings = {
+            "features": x.shape[-1],
+            "kernel_size": self.kernel_size,
+            "padding": self.padding,
+            "norm": self.norm,
+            "kernel_init": self.kernel_init,
+            "dtype": self.dtype,
+        }
+        y = ConvBlock(activation=self.activation, dropout=self.dropout, name="first", **settings)(
+            x, train=train
+        )
         return x + ConvBlock(activation=None, name="second", **settings)(y, train=train)
 
 
@@ -101,10 +116,16 @@ class PreActivationBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         norm = get_norm(self.norm)
-        settings = dict(padding=self.padding, kernel_init=self.kernel_init, dtype=self.dtype)
+        settings = {"padding": self.padding, "kernel_init": self.kernel_init, "dtype": self.dtype}
         y = self.activation(norm(name="first_norm")(x, train=train))
-        y = Conv(self.features, self.kernel_size, strides=self.strides, name="first",
-                 use_bias=not removes_bias(self.norm), **settings)(y)
+        y = Conv(
+            self.features,
+            self.kernel_size,
+            strides=self.strides,
+            name="first",
+            use_bias=not removes_bias(self.norm),
+            **settings,
+        )(y)
         y = self.activation(norm(name="second_norm")(y, train=train))
         y = Conv(self.features, self.kernel_size, name="second", **settings)(y)
         if x.shape != y.shape:
@@ -113,9 +134,10 @@ class PreActivationBlock(nn.Module):
 
 
 def minibatch_deviation(x: jax.Array, group_size: int = 4, epsilon: float = 1e-8) -> jax.Array:
-    """`x` (B, *S, C) with one more channel: the mean standard deviation within groups of images -> (B, *S, C + 1).
+    """`x` (B, *S, C) with one more channel, the mean deviation within groups of images -> (B, *S, C + 1).
 
-    The batch is cut into groups of at most `group_size` images that divide it (Karras et al. 2018, section 3).
+    The deviation is the standard one over a group, of at most `group_size` images so that groups divide the
+    batch (Karras et al. 2018, section 3).
     """
     batch = x.shape[0]
     size = max(n for n in range(1, min(group_size, batch) + 1) if batch % n == 0)
@@ -129,7 +151,7 @@ def minibatch_deviation(x: jax.Array, group_size: int = 4, epsilon: float = 1e-8
 def rematerialised(block: type[nn.Module], enabled: bool = True) -> type[nn.Module]:
     """`block`, or the same block that computes its activations again in the backward pass to save memory.
 
-    Parameters keep their names: `rematerialised(ResidualBlock, config.remat)(name="block_0")(x, train=train)`.
+    Parameters keep their names. Use: `rematerialised(ResidualBlock, config.remat)(name="a")(x, train=train)`.
     """
     if not enabled:
         return block

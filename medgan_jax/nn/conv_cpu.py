@@ -2,10 +2,10 @@
 
 XLA's CPU backend has fast kernels for two-dimensional convolutions of plain layout with 32 and more output
 channels, and for matrix products. What it is given otherwise (weight gradients inside loops, volumes, dilated
-inputs of few pixels, one output channel) falls to loops that are up to a hundred times slower. So everything is
-brought to these two here. The bounds below were measured on two cores with float32.
+inputs of few pixels, one output channel) falls to loops that are up to a hundred times slower. So everything
+is brought to these two here. The bounds below were measured on two cores with float32.
 
-The functions compute the trilinear form of a convolution and its two adjoints, for a kernel `q` with taps `u`:
+The functions compute the trilinear form of a convolution and its two adjoints, for a kernel `q` of taps `u`:
 gather `y[i] = sum_u x[i * s + u * d - low] q[u]`, spread `x[i * s + u * d - low] += y[i] q[u]'`, and
 correlate `q[u] = sum_i x[i * s + u * d - low]' y[i]`. A `Geometry` (see `conv.py`) holds `s`, `d`, `low`, the
 spatial sizes of `x` and `y` and how `q` is stored. They are not for differentiation: `conv.py` does that.
@@ -45,14 +45,16 @@ def _as_float32(function, geometry, a, b):
     a, b = a.astype(wide), b.astype(wide)
     if not flat:
         return function(a, b, geometry).astype(dtype)
-    kernel_out = function is _correlate
-    a, b = jnp.expand_dims(a, 1), jnp.expand_dims(b, 0 if not kernel_out else 1)
-    return jnp.squeeze(function(a, b, _with_unit_axis(geometry)), 0 if kernel_out else 1).astype(dtype)
+    second, result = (1, 0) if function is _correlate else (0, 1)
+    a, b = jnp.expand_dims(a, 1), jnp.expand_dims(b, second)
+    return jnp.squeeze(function(a, b, _with_unit_axis(geometry)), result).astype(dtype)
 
 
 def _with_unit_axis(geometry):
-    one = dict(strides=1, dilation=1, pads=(0, 0), sizes=1, counts=1, taps=1)
-    return dataclasses.replace(geometry, **{name: (unit, *getattr(geometry, name)) for name, unit in one.items()})
+    one = {"strides": 1, "dilation": 1, "pads": (0, 0), "sizes": 1, "counts": 1, "taps": 1}
+    return dataclasses.replace(
+        geometry, **{name: (unit, *getattr(geometry, name)) for name, unit in one.items()}
+    )
 
 
 def _plane(geometry):
@@ -86,12 +88,14 @@ def _zero_padded(x: jax.Array, edges) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
 
 
-def _window(x: jax.Array, geometry) -> jax.Array:
-    """The part of the zero-padded input that the kernel sees."""
-    reach = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in
-             zip(geometry.counts, geometry.strides, geometry.taps, geometry.dilation, strict=True)]
-    return _zero_padded(x, [(low, size - low - old, 0)
-                            for low, size, old in zip(geometry.low, reach, x.shape[1:-1], strict=True)])
+def _planes(x: jax.Array, geometry) -> list[jax.Array]:
+    """A volume's planes that each tap along the kernel's depth sees, as images (B * T, H, W, C)."""
+    n, s, d = geometry.counts[0], geometry.strides[0], geometry.dilation[0]
+    reach = (n - 1) * s + (geometry.taps[0] - 1) * d + 1
+    low = geometry.low[0]
+    x = _zero_padded(x, [(low, reach - low - x.shape[1], 0), (0, 0, 0), (0, 0, 0)])
+    rows = [lax.slice_in_dim(x, u * d, u * d + (n - 1) * s + 1, s, 1) for u in range(geometry.taps[0])]
+    return [r.reshape(-1, *r.shape[2:]) for r in rows]
 
 
 def _blocks(geometry):
@@ -99,41 +103,62 @@ def _blocks(geometry):
 
     Without dilation, blocks as large as the stride leave few slices (space to depth), which compile fast.
     """
-    return [(s, -(-k // s), 1) if d == 1 else (1, k, s) for k, s, d in
-            zip(geometry.taps, geometry.strides, geometry.dilation, strict=True)]
+    return [
+        (s, -(-k // s), 1) if d == 1 else (1, k, s)
+        for k, s, d in zip(geometry.taps, geometry.strides, geometry.dilation, strict=True)
+    ]
 
 
 def _patches(x: jax.Array, geometry) -> jax.Array:
     """What each tap sees: `x` (B, *S, C) -> (*K, B, *T, C)."""
     rank, blocks = len(geometry.taps), _blocks(geometry)
-    counts = [(n - 1) * step + (parts - 1) * d + 1 for n, d, (_, parts, step) in
-              zip(geometry.counts, geometry.dilation, blocks, strict=True)]
-    x = _zero_padded(x, [(low, n * block - low - old, 0) for low, n, old, (block, *_) in
-                         zip(geometry.low, counts, x.shape[1:-1], blocks, strict=True)])
-    x = x.reshape(x.shape[0], *(v for n, (block, *_) in zip(counts, blocks, strict=True) for v in (n, block)), -1)
+    counts = [
+        (n - 1) * step + (parts - 1) * d + 1
+        for n, d, (_, parts, step) in zip(geometry.counts, geometry.dilation, blocks, strict=True)
+    ]
+    x = _zero_padded(
+        x,
+        [
+            (low, n * block - low - old, 0)
+            for low, n, old, (block, *_) in zip(geometry.low, counts, x.shape[1:-1], blocks, strict=True)
+        ],
+    )
+    x = x.reshape(
+        x.shape[0], *(v for n, (block, *_) in zip(counts, blocks, strict=True) for v in (n, block)), -1
+    )
     x = x.transpose(*range(2, 2 * rank + 1, 2), 0, *range(1, 2 * rank, 2), 2 * rank + 1)
     for axis in reversed(range(rank)):
         (_, parts, step), n, d = blocks[axis], geometry.counts[axis], geometry.dilation[axis]
         where = x.ndim - rank - 1 + axis
-        x = jnp.stack([lax.slice_in_dim(x, u * d, u * d + (n - 1) * step + 1, step, where) for u in range(parts)], axis)
-    x = x.reshape(*(parts * block for block, parts, _ in blocks), *x.shape[2 * rank:])
+        x = jnp.stack(
+            [lax.slice_in_dim(x, u * d, u * d + (n - 1) * step + 1, step, where) for u in range(parts)], axis
+        )
+    x = x.reshape(*(parts * block for block, parts, _ in blocks), *x.shape[2 * rank :])
     return x[tuple(slice(k) for k in geometry.taps)]
 
 
-def _library(x, kernel, strides, pads, dilation=(1, 1), groups=1, input_dilation=(1, 1)):
+def _library(x, kernel, strides, pads, dilation=(1, 1), groups=1):
     """The library's two-dimensional convolution in plain layout; negative padding cuts the input."""
     if any(end < 0 for pad in pads for end in pad):
         x = _zero_padded(x, [(min(low, 0), min(high, 0), 0) for low, high in pads])
         pads = [(max(low, 0), max(high, 0)) for low, high in pads]
-    return lax.conv_general_dilated(x, kernel, strides, pads, input_dilation, dilation, ("NHWC", "HWIO", "NHWC"),
-                                    groups)
+    return lax.conv_general_dilated(
+        x, kernel, strides, pads, None, dilation, ("NHWC", "HWIO", "NHWC"), groups
+    )
 
 
 def _tight_pads(geometry) -> list[tuple[int, int]]:
-    """Low and high padding for exactly the wanted outputs; a high end that the strides skip is left as it is."""
+    """Low and high padding for exactly the wanted outputs; a high end that the strides skip is left alone."""
     pads = []
-    for n, s, k, d, low, size in zip(geometry.counts, geometry.strides, geometry.taps, geometry.dilation,
-                                     geometry.low, geometry.sizes, strict=True):
+    for n, s, k, d, low, size in zip(
+        geometry.counts,
+        geometry.strides,
+        geometry.taps,
+        geometry.dilation,
+        geometry.low,
+        geometry.sizes,
+        strict=True,
+    ):
         high = (n - 1) * s + (k - 1) * d + 1 - low - size
         pads.append((low, 0 if -s < high < 0 else high))
     return pads
@@ -149,15 +174,9 @@ def _gather(x, kernel, geometry):
 def _gather_plain(x, kernel, geometry):
     """`gather` for a kernel (*K, C / groups, F). A volume is the sum of planes over the kernel's depth."""
     if len(geometry.taps) == 3:
-        n, s, d = geometry.counts[0], geometry.strides[0], geometry.dilation[0]
-        low = geometry.low[0]
-        x = _zero_padded(x, [(low, (n - 1) * s + (geometry.taps[0] - 1) * d + 1 - low - x.shape[1], 0),
-                             (0, 0, 0), (0, 0, 0)])
-        plane, total = _plane(geometry), 0
-        for u in range(geometry.taps[0]):
-            rows = lax.slice_in_dim(x, u * d, u * d + (n - 1) * s + 1, s, 1)
-            total = total + _gather_plain(rows.reshape(-1, *rows.shape[2:]), kernel[u], plane)
-        return total.reshape(x.shape[0], n, *total.shape[1:])
+        plane = _plane(geometry)
+        total = sum(_gather_plain(planes, kernel[u], plane) for u, planes in enumerate(_planes(x, geometry)))
+        return total.reshape(x.shape[0], -1, *total.shape[1:])
     taps, channels, features = math.prod(geometry.taps), *kernel.shape[-2:]
     if features == 1 and set(geometry.strides) == {1} and 1 < taps <= 2 * channels:
         return _gather_one_feature(x, kernel, geometry)
@@ -165,14 +184,23 @@ def _gather_plain(x, kernel, geometry):
 
 
 def _gather_one_feature(x, kernel, geometry):
-    """All taps' products at once by one matrix product, then their shifted sums: three times faster."""
-    x, rank = _window(x, geometry), len(geometry.taps)
+    """Without strides: all taps' products by one matrix product, then shifted sums; three times faster."""
+    rank = len(geometry.taps)
+    reach = [
+        n + (k - 1) * d for n, k, d in zip(geometry.counts, geometry.taps, geometry.dilation, strict=True)
+    ]
+    x = _zero_padded(
+        x,
+        [
+            (low, size - low - old, 0)
+            for low, size, old in zip(geometry.low, reach, x.shape[1:-1], strict=True)
+        ],
+    )
     z = jnp.moveaxis(x @ kernel.reshape(-1, kernel.shape[-2]).T, -1, 0)
     z = z.reshape(*geometry.taps, *x.shape[:-1], 1)
     for axis in range(rank):
-        n, s, d = geometry.counts[axis], geometry.strides[axis], geometry.dilation[axis]
-        where = z.ndim - rank - 1 + axis - 1
-        z = sum(lax.slice_in_dim(z[u], u * d, u * d + (n - 1) * s + 1, s, where) for u in range(geometry.taps[axis]))
+        n, d, where = geometry.counts[axis], geometry.dilation[axis], z.ndim - rank - 2 + axis
+        z = sum(lax.slice_in_dim(z[u], u * d, u * d + n, axis=where) for u in range(geometry.taps[axis]))
     return z
 
 
@@ -181,9 +209,9 @@ def _gather_one_feature(x, kernel, geometry):
 
 def _spread(y, kernel, geometry):
     pixels, outputs = math.prod(geometry.counts), math.prod(geometry.sizes)
-    features = y.shape[-1]
     strided = max(geometry.strides) > 1
-    few = y.shape[0] * pixels <= 8 * features if strided else 3 * pixels <= outputs
+    # With few pixels the time goes to reading the kernel, so it must not be copied.
+    few = y.shape[0] * pixels <= 2 * y.shape[-1] if strided else 3 * pixels <= outputs
     if geometry.groups == 1 and few:
         return _spread_products(y, kernel, geometry)
     kernel = _as_gathered(kernel, geometry)
@@ -196,11 +224,12 @@ def _spread(y, kernel, geometry):
 
 
 def _spread_products(y, kernel, geometry):
-    """One matrix product for all taps, then their overlapping sum: reads a big kernel once, in its own layout."""
+    """One matrix product for all taps, then their overlapping sum: reads a big kernel once, as stored."""
     rank, flat = len(geometry.taps), y.reshape(-1, y.shape[-1])
     stored = kernel.reshape(-1, *kernel.shape[-2:])
     if geometry.transposed:
-        z = lax.dot_general(jnp.broadcast_to(flat, (len(stored), *flat.shape)), stored, (((2,), (1,)), ((0,), (0,))))
+        flat = jnp.broadcast_to(flat, (len(stored), *flat.shape))
+        z = lax.dot_general(flat, stored, (((2,), (1,)), ((0,), (0,))))
     else:
         z = jnp.swapaxes(lax.dot_general(stored, flat, (((2,), (1,)), ((), ()))), 1, 2)
     z = z.reshape(*geometry.taps, *y.shape[:-1], z.shape[-1])
@@ -215,7 +244,7 @@ def _overlapping_sum(z, geometry):
     z = z.reshape(*(v for block, parts, _ in blocks for v in (parts, block)), *z.shape[rank:])
     z = z.transpose(*range(0, 2 * rank, 2), *range(1, 2 * rank, 2), *range(2 * rank, 3 * rank + 2))
     for axis in range(rank):
-        (_, parts, step), n, d = blocks[axis], geometry.counts[axis], geometry.dilation[axis]
+        (_, parts, step), d = blocks[axis], geometry.dilation[axis]
         where, total = z.ndim - rank - 2 + axis, 0
         for u in range(parts):
             edges = [(0, 0, 0)] * (z.ndim - 1)
@@ -227,50 +256,82 @@ def _overlapping_sum(z, geometry):
 
 def _interleaved(z, rank, geometry):
     """Phases (*block, B, *n, C) put between each other to (B, *(n * block), C), cut to the wanted window."""
-    block, counts = z.shape[:rank], z.shape[rank + 1: 2 * rank + 1]
+    block, counts = z.shape[:rank], z.shape[rank + 1 : 2 * rank + 1]
     z = z.transpose(rank, *(axis for i in range(rank) for axis in (rank + 1 + i, i)), 2 * rank + 1)
     z = z.reshape(z.shape[0], *(n * b for n, b in zip(counts, block, strict=True)), z.shape[-1])
-    return _zero_padded(z, [(-low, size + low - old, 0) for low, size, old in
-                            zip(geometry.low, geometry.sizes, z.shape[1:-1], strict=True)])
+    return _zero_padded(
+        z,
+        [
+            (-low, size + low - old, 0)
+            for low, size, old in zip(geometry.low, geometry.sizes, z.shape[1:-1], strict=True)
+        ],
+    )
 
 
 def _spread_as_gather(y, kernel, geometry):
     """Without strides the adjoint is a convolution with the flipped kernel."""
-    low = tuple((k - 1) * d - low for k, d, low in
-                zip(geometry.taps, geometry.dilation, geometry.low, strict=True))
-    adjoint = dataclasses.replace(geometry, sizes=geometry.counts, counts=geometry.sizes, transposed=False,
-                                  pads=tuple((n, 0) for n in low))
+    low = tuple(
+        (k - 1) * d - low for k, d, low in zip(geometry.taps, geometry.dilation, geometry.low, strict=True)
+    )
+    adjoint = dataclasses.replace(
+        geometry,
+        sizes=geometry.counts,
+        counts=geometry.sizes,
+        transposed=False,
+        pads=tuple((n, 0) for n in low),
+    )
     return _gather_plain(y, _flip(_swap(kernel, geometry.groups)), adjoint)
 
 
 def _spread_phases(y, kernel, geometry):
-    """Depth to space: the `s` phases of the output as channels of one convolution without any dilated zeros."""
+    """Depth to space: the `s` phases of the output as channels of one convolution without dilated zeros."""
     rank, strides = len(geometry.taps), geometry.strides
     parts = [k // s for k, s in zip(geometry.taps, strides, strict=True)]
     channels, features = kernel.shape[-2:]
-    kernel = kernel.reshape(*(n for pair in zip(parts, strides, strict=True) for n in pair), channels, features)
+    kernel = kernel.reshape(
+        *(n for pair in zip(parts, strides, strict=True) for n in pair), channels, features
+    )
     kernel = lax.rev(kernel, range(0, 2 * rank, 2))
     kernel = kernel.transpose(*range(0, 2 * rank, 2), 2 * rank + 1, *range(1, 2 * rank, 2), 2 * rank)
     kernel = kernel.reshape(*parts, features, math.prod(strides) * channels)
     blocks = tuple(n + m - 1 for n, m in zip(geometry.counts, parts, strict=True))
     phases = dataclasses.replace(
-        geometry, strides=(1,) * rank, pads=tuple((m - 1, m - 1) for m in parts), sizes=geometry.counts,
-        counts=blocks, taps=tuple(parts), transposed=False)
+        geometry,
+        strides=(1,) * rank,
+        pads=tuple((m - 1, m - 1) for m in parts),
+        sizes=geometry.counts,
+        counts=blocks,
+        taps=tuple(parts),
+        transposed=False,
+    )
     z = _gather_plain(y, kernel, phases).reshape(y.shape[0], *blocks, *strides, channels)
     z = z.transpose(*range(1 + rank, 1 + 2 * rank), *range(1 + rank), 2 * rank + 1)
     return _interleaved(z, rank, geometry)
 
 
 def _spread_dilated(y, kernel, geometry):
-    """The library's convolution of the dilated input; a volume is the overlapping sum over the kernel's depth."""
+    """The library's convolution of the dilated input; a volume is the overlapping sum over kernel planes."""
     if len(geometry.taps) == 2:
-        low = [(k - 1) * d - lo for k, d, lo in zip(geometry.taps, geometry.dilation, geometry.low, strict=True)]
-        high = [size + lo - (n - 1) * s - 1 for size, lo, n, s in
-                zip(geometry.sizes, geometry.low, geometry.counts, geometry.strides, strict=True)]
+        low = [
+            (k - 1) * d - lo for k, d, lo in zip(geometry.taps, geometry.dilation, geometry.low, strict=True)
+        ]
+        high = [
+            size + lo - (n - 1) * s - 1
+            for size, lo, n, s in zip(
+                geometry.sizes, geometry.low, geometry.counts, geometry.strides, strict=True
+            )
+        ]
         kernel = _flip(_swap(kernel, geometry.groups))
         x = lax.conv_general_dilated(
-            y, kernel, (1, 1), [(max(lo, 0), max(hi, 0)) for lo, hi in zip(low, high, strict=True)],
-            geometry.strides, geometry.dilation, ("NHWC", "HWIO", "NHWC"), geometry.groups)
+            y,
+            kernel,
+            (1, 1),
+            [(max(lo, 0), max(hi, 0)) for lo, hi in zip(low, high, strict=True)],
+            geometry.strides,
+            geometry.dilation,
+            ("NHWC", "HWIO", "NHWC"),
+            geometry.groups,
+        )
         return _zero_padded(x, [(min(lo, 0), min(hi, 0), 0) for lo, hi in zip(low, high, strict=True)])
     (n, *_), (s, *_), (d, *_), (low, *_) = geometry.counts, geometry.strides, geometry.dilation, geometry.low
     plane, total, size = _plane(geometry), 0, geometry.sizes[0]
@@ -279,7 +340,8 @@ def _spread_dilated(y, kernel, geometry):
         rows = _spread(y.reshape(-1, *y.shape[2:]), kernel[u], plane)
         rows = rows.reshape(-1, n, *rows.shape[1:])
         start = u * d - low
-        total = total + _zero_padded(rows, [(start, size - start - (n - 1) * s - 1, s - 1), (0, 0, 0), (0, 0, 0)])
+        high = size - start - (n - 1) * s - 1
+        total = total + _zero_padded(rows, [(start, high, s - 1), (0, 0, 0), (0, 0, 0)])
     return total
 
 
@@ -315,26 +377,27 @@ def _correlate_groups(x, y, geometry):
 def _correlate_plain(x, y, geometry):
     """`correlate` to a kernel (*K, C, F). A volume's kernel is a stack of planes' kernels."""
     if len(geometry.taps) == 3:
-        n, s, d = geometry.counts[0], geometry.strides[0], geometry.dilation[0]
-        low = geometry.low[0]
-        x = _zero_padded(x, [(low, (n - 1) * s + (geometry.taps[0] - 1) * d + 1 - low - x.shape[1], 0),
-                             (0, 0, 0), (0, 0, 0)])
         flat, plane = y.reshape(-1, *y.shape[2:]), _plane(geometry)
-        rows = [lax.slice_in_dim(x, u * d, u * d + (n - 1) * s + 1, s, 1) for u in range(geometry.taps[0])]
-        return jnp.stack([_correlate_plain(r.reshape(-1, *r.shape[2:]), flat, plane) for r in rows])
+        return jnp.stack([_correlate_plain(planes, flat, plane) for planes in _planes(x, geometry)])
     if y.shape[-1] <= THIN and set(geometry.strides) == {1}:
         return _correlate_thin(x, y, geometry)
     return _correlate_canonical(x, y, geometry)
 
 
 def _correlate_thin(x, y, geometry):
-    """A matrix product of `x` with shifted copies of the few channels of `y`: a hundred times faster for one."""
+    """A matrix product of `x` with shifted copies of the few channels of `y`: 100 times faster for one."""
     channels, features = x.shape[-1], y.shape[-1]
     # The adjoint geometry: for each tap, the pixel of `y` that a pixel of `x` goes to.
-    low = tuple((k - 1) * d - low for k, d, low in
-                zip(geometry.taps, geometry.dilation, geometry.low, strict=True))
-    shifts = dataclasses.replace(geometry, sizes=geometry.counts, counts=geometry.sizes, transposed=False,
-                                 pads=tuple((n, 0) for n in low))
+    low = tuple(
+        (k - 1) * d - low for k, d, low in zip(geometry.taps, geometry.dilation, geometry.low, strict=True)
+    )
+    shifts = dataclasses.replace(
+        geometry,
+        sizes=geometry.counts,
+        counts=geometry.sizes,
+        transposed=False,
+        pads=tuple((n, 0) for n in low),
+    )
     columns = jnp.moveaxis(_patches(y, shifts), -1, len(geometry.taps))
     kernel = columns.reshape(-1, x.size // channels) @ x.reshape(-1, channels)
     return _flip(_swap(kernel.reshape(*geometry.taps, features, channels)))

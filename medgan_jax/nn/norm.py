@@ -22,7 +22,7 @@ def _moments(x: jax.Array, over: tuple[int, ...], global_mean: bool = False) -> 
 
 
 def _normalise(x, mean, variance, epsilon, scale=None, bias=None) -> jax.Array:
-    """`(x - mean) / sqrt(variance + epsilon) * scale + bias`, folded to one multiplication and one addition."""
+    """`(x - mean) / sqrt(variance + epsilon) * scale + bias`, as one multiplication and one addition."""
     factor = jax.lax.rsqrt(variance + epsilon)
     factor = factor if scale is None else factor * scale
     shift = -mean * factor if bias is None else bias - mean * factor
@@ -138,8 +138,14 @@ class NoNorm(nn.Module):
         return x
 
 
-_NORMS = {"batch": BatchNorm, "instance": InstanceNorm, "layer": LayerNorm, "group": GroupNorm,
-          "pixel": PixelNorm, "none": NoNorm}
+_NORMS = {
+    "batch": BatchNorm,
+    "instance": InstanceNorm,
+    "layer": LayerNorm,
+    "group": GroupNorm,
+    "pixel": PixelNorm,
+    "none": NoNorm,
+}
 
 
 def get_norm(name: str, **options) -> Callable[..., nn.Module]:
@@ -160,8 +166,9 @@ def removes_bias(name: str) -> bool:
     return name in ("batch", "instance")
 
 
-def spectral_normalise(kernel: jax.Array, vector: jax.Array, steps: int = 1,
-                       epsilon: float = 1e-12) -> tuple[jax.Array, jax.Array]:
+def spectral_normalise(
+    kernel: jax.Array, vector: jax.Array, steps: int = 1, epsilon: float = 1e-12
+) -> tuple[jax.Array, jax.Array]:
     """`kernel` (..., F) over its largest singular value, and the next left vector (F,).
 
     The kernel is taken as a matrix (-1, F); `vector` is the estimate of its singular vector after earlier
@@ -182,7 +189,7 @@ def spectral_normalise(kernel: jax.Array, vector: jax.Array, steps: int = 1,
 def _spectral_kernel(module: nn.Module, shape: tuple[int, ...], train: bool) -> jax.Array:
     """A module's kernel of spectral norm one; the singular vector lives in the collection 'batch_stats'."""
     kernel = module.param("kernel", module.kernel_init, shape, jnp.float32)
-    # The first key is of no weight: power iteration forgets it.
+    # Any start will do, power iteration forgets it; a fixed one needs no key.
     start = lambda: jax.random.normal(jax.random.key(0), shape[-1:], jnp.float32)  # noqa: E731
     vector = module.variable("batch_stats", "vector", start)
     steps = 1 if train else 0
@@ -193,7 +200,7 @@ def _spectral_kernel(module: nn.Module, shape: tuple[int, ...], train: bool) -> 
 
 
 class SpectralConv(nn.Module):
-    """`Conv` whose kernel has spectral norm one (Miyato et al. 2018), called as `SpectralConv(...)(x, train=train)`.
+    """`Conv` whose kernel has spectral norm one (Miyato et al. 2018): `SpectralConv(...)(x, train=train)`.
 
     Each call with `train=True` makes one step of power iteration, kept in the collection 'batch_stats'.
     """
@@ -211,7 +218,11 @@ class SpectralConv(nn.Module):
         rank = x.ndim - 2
         size = (self.kernel_size,) * rank if isinstance(self.kernel_size, int) else tuple(self.kernel_size)
         kernel = _spectral_kernel(self, (*size, x.shape[-1], self.features), train)
-        bias = self.param("bias", initializers.zeros_init(), (self.features,), jnp.float32) if self.use_bias else None
+        bias = (
+            self.param("bias", initializers.zeros_init(), (self.features,), jnp.float32)
+            if self.use_bias
+            else None
+        )
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv(x, kernel, strides=self.strides, padding=self.padding)
         return y if bias is None else y + bias
@@ -228,6 +239,10 @@ class SpectralDense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         kernel = _spectral_kernel(self, (x.shape[-1], self.features), train)
-        bias = self.param("bias", initializers.zeros_init(), (self.features,), jnp.float32) if self.use_bias else None
+        bias = (
+            self.param("bias", initializers.zeros_init(), (self.features,), jnp.float32)
+            if self.use_bias
+            else None
+        )
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return x @ kernel if bias is None else x @ kernel + bias

@@ -28,7 +28,9 @@ def _split(x: jax.Array, factors: tuple[int, ...]) -> jax.Array:
     return x.reshape(x.shape[0], *pairs, x.shape[-1])
 
 
-def resize(x: jax.Array, shape: tuple[int, ...], method: str = "linear", antialias: bool = False) -> jax.Array:
+def resize(
+    x: jax.Array, shape: tuple[int, ...], method: str = "linear", antialias: bool = False
+) -> jax.Array:
     """`x` (B, *S, C) at the spatial sizes `shape`, by 'nearest', 'linear' or 'cubic' interpolation.
 
     Pixels are areas (PyTorch's `align_corners=False`). `antialias` widens the kernel when shrinking.
@@ -60,18 +62,20 @@ def max_pool(x: jax.Array, factor: Ints = 2) -> jax.Array:
 
 
 def blur_pool(x: jax.Array, factor: Ints = 2) -> jax.Array:
-    """`x` (B, *S, C) blurred by the binomial kernel (1, 3, 3, 1) / 8 along each axis, then every factor-th pixel.
+    """`x` (B, *S, C) blurred by (1, 3, 3, 1) / 8 along each axis, then every factor-th pixel.
 
-    Gives `ceil(S / factor)` outputs; the image is mirrored outside (Zhang 2019, "Making convolutional networks
-    shift-invariant again").
+    Gives `ceil(S / factor)` outputs; the image is mirrored outside (Zhang 2019, "Making convolutional
+    networks shift-invariant again").
     """
     for axis, f in enumerate(_factors(x, factor), 1):
         pads = [(0, 0)] * x.ndim
         pads[axis] = (1, 2)
         padded = jnp.pad(x, pads, mode="reflect")
         size = x.shape[axis]
-        x = sum(weight / 8 * jax.lax.slice_in_dim(padded, start, start + size, f, axis)
-                for start, weight in enumerate((1, 3, 3, 1)))
+        x = sum(
+            weight / 8 * jax.lax.slice_in_dim(padded, start, start + size, f, axis)
+            for start, weight in enumerate((1, 3, 3, 1))
+        )
     return x
 
 
@@ -116,13 +120,22 @@ class ResizeConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return Conv(self.features, self.kernel_size, padding=self.padding, use_bias=self.use_bias,
-                    kernel_init=self.kernel_init, dtype=self.dtype, name="conv")(
-            upsample(x, self.factor, self.method))
+        return Conv(
+            self.features,
+            self.kernel_size,
+            padding=self.padding,
+            use_bias=self.use_bias,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="conv",
+        )(upsample(x, self.factor, self.method))
 
 
 class SubPixelConv(nn.Module):
-    """A convolution to `prod(factor) * features` channels, then `pixel_shuffle`: (B, *(S * factor), features)."""
+    """A convolution, then `pixel_shuffle`: (B, *S, C) -> (B, *(S * factor), features).
+
+    The sub-pixel convolution of Shi et al. 2016.
+    """
 
     features: int
     kernel_size: Ints = 3
@@ -135,6 +148,13 @@ class SubPixelConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         features = self.features * math.prod(_factors(x, self.factor))
-        y = Conv(features, self.kernel_size, padding=self.padding, use_bias=self.use_bias,
-                 kernel_init=self.kernel_init, dtype=self.dtype, name="conv")(x)
+        y = Conv(
+            features,
+            self.kernel_size,
+            padding=self.padding,
+            use_bias=self.use_bias,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
         return pixel_shuffle(y, self.factor)

@@ -21,10 +21,16 @@ def image(shape=(2, 8, 8, 4), seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-@pytest.mark.parametrize("block, size", [
-    (ConvBlock(6), 8), (ConvBlock(6, 4, 2, norm="instance"), 4), (ConvBlock(6, 4, 2, transposed=True), 16),
-    (ConvBlock(6, norm="none", activation=None), 8), (PreActivationBlock(6, strides=2), 4),
-])
+@pytest.mark.parametrize(
+    "block, size",
+    [
+        (ConvBlock(6), 8),
+        (ConvBlock(6, 4, 2, norm="instance"), 4),
+        (ConvBlock(6, 4, 2, transposed=True), 16),
+        (ConvBlock(6, norm="none", activation=None), 8),
+        (PreActivationBlock(6, strides=2), 4),
+    ],
+)
 def test_sizes_in_two_and_three_dimensions(block, size):
     for rank in (2, 3):
         x = jnp.ones((2, *(8,) * rank, 4))
@@ -34,7 +40,9 @@ def test_sizes_in_two_and_three_dimensions(block, size):
 
 def test_no_bias_in_front_of_a_norm_that_removes_it():
     for norm, expected in (("batch", False), ("instance", False), ("layer", True), ("none", True)):
-        shapes = jax.eval_shape(lambda x: ConvBlock(6, norm=norm).init(jax.random.key(0), x, train=True), image())
+        shapes = jax.eval_shape(
+            lambda x: ConvBlock(6, norm=norm).init(jax.random.key(0), x, train=True), image()
+        )
         assert ("bias" in shapes["params"]["conv"]) == expected
 
 
@@ -67,8 +75,13 @@ def test_rematerialised_block_is_the_same_block():
         variables = block.init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, x, train=True)
 
         def objective(parameters):
-            y, state = block.apply({**variables, "params": parameters}, x, train=True, mutable=["batch_stats"],
-                                   rngs={"dropout": jax.random.key(2)})
+            y, state = block.apply(
+                {**variables, "params": parameters},
+                x,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(2)},
+            )
             return jnp.sum(jnp.sin(y)), state
 
         gradient = jax.value_and_grad(objective, has_aux=True)
@@ -96,5 +109,5 @@ def test_minibatch_deviation(shape):
     np.testing.assert_array_equal(y[..., :-1], x)
     size = {4: 4, 6: 3, 1: 1}[shape[0]]
     for start in range(shape[0] // size):
-        group = np.asarray(x)[start::shape[0] // size]
+        group = np.asarray(x)[start :: shape[0] // size]
         np.testing.assert_allclose(y[start, ..., -1], np.sqrt(group.var(0) + 1e-8).mean(), rtol=1e-5)

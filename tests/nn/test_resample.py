@@ -32,7 +32,9 @@ def test_average_pool_by_hand():
 
 def test_linear_upsampling_equals_interpolation_between_pixel_centres():
     x = image((1, 5, 4, 1))
-    rows, columns = np.meshgrid((np.arange(10) + 0.5) / 2 - 0.5, (np.arange(8) + 0.5) / 2 - 0.5, indexing="ij")
+    rows, columns = np.meshgrid(
+        (np.arange(10) + 0.5) / 2 - 0.5, (np.arange(8) + 0.5) / 2 - 0.5, indexing="ij"
+    )
     expected = ndimage.map_coordinates(np.asarray(x[0, :, :, 0]), [rows, columns], order=1, mode="nearest")
     np.testing.assert_allclose(resample.upsample(x, 2, "linear")[0, :, :, 0], expected, atol=1e-5)
 
@@ -45,7 +47,9 @@ def test_pixel_shuffle_and_its_inverse(factor, shape):
     f = (factor,) * (len(shape) - 2) if isinstance(factor, int) else factor
     channels = y.shape[-1]
     offset = np.ravel_multi_index(tuple(n - 1 for n in f), f) * channels
-    np.testing.assert_array_equal(y[(0, *(n - 1 for n in f))], x[(0, *(0,) * len(f))][offset: offset + channels])
+    np.testing.assert_array_equal(
+        y[(0, *(n - 1 for n in f))], x[(0, *(0,) * len(f))][offset : offset + channels]
+    )
 
 
 def test_blur_pool_equals_scipy():
@@ -77,16 +81,28 @@ def test_convolution_of_a_nearest_enlargement(kernel, factor):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-@pytest.mark.parametrize("module", [
-    resample.ResizeConv(4, method="linear"), resample.ResizeConv(4, padding="REFLECT"), resample.SubPixelConv(4)])
+@pytest.mark.parametrize(
+    "module",
+    [
+        resample.ResizeConv(4, method="linear"),
+        resample.ResizeConv(4, padding="REFLECT"),
+        resample.SubPixelConv(4),
+    ],
+)
 def test_enlarging_layers_in_two_and_three_dimensions(module):
     for shape in ((1, 4, 5, 3), (1, 2, 3, 4, 3)):
         y = jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x)[0], jnp.ones(shape))
         assert y.shape == (1, *(2 * n for n in shape[1:-1]), 4)
 
 
-@pytest.mark.parametrize("call", [
-    lambda x: resample.average_pool(x, 4), lambda x: resample.pixel_shuffle(x), lambda x: resample.upsample(x, (2, 2, 2))])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: resample.average_pool(x, 4),
+        lambda x: resample.pixel_shuffle(x),
+        lambda x: resample.upsample(x, (2, 2, 2)),
+    ],
+)
 def test_sizes_that_do_not_fit_are_refused(call):
-    with pytest.raises(ValueError, match="factor|multiples"):
+    with pytest.raises(ValueError, match=r"factor|multiples"):
         call(image((1, 6, 8, 3)))
