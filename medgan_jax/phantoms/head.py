@@ -13,8 +13,8 @@ distributed.
 
 The population (mean, standard deviation): age, uniform in 0 to 1, which widens sulci and ventricles together;
 level, uniform, from the third ventricle up to the bodies of the lateral ones; pose 0.05 rad, 1.8 and 3 mm;
-brain 127 (5) by 167 (6) mm; skull 5 (0.7) mm and a frontal sinus in some; scalp 6 (1) mm; cortex 3.6 (0.5)
-mm; ventricles' width 15 % beyond age; T1 and T2 of each tissue 4 %, protocol 5 %; texture 6 %, coil profile
+brain 127 (5) by 167 (6) mm; skull 5 (0.7) mm and a frontal sinus in some; scalp 6 (1) mm; cortex 3.9 (0.5)
+mm; ventricles' width 15 % beyond age; T1 and T2 of each tissue 4 %, protocol 5 %; texture 5 %, coil profile
 10 %; phase within pi/4 to pi/2. Everything that bends a border is a random spline besides.
 
 Lengths are in halves of the field of view (240 mm: one unit is 120 mm) of a standard head.
