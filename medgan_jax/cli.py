@@ -217,7 +217,7 @@ def _status(run: Callable[[], None]) -> int:
         sys.stdout.flush()
         return 0
     except UserError as error:
-        print(f"{NAME}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{NAME}: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{NAME}: interrupted", file=sys.stderr)
@@ -226,8 +226,8 @@ def _status(run: Callable[[], None]) -> int:
         # The reader has left (`| head`); nothing may be flushed to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0
+    except SystemExit as stop:  # after --help
+        return stop.code or 0
 
 
 def _say(line: str) -> None:

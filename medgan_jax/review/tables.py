@@ -77,7 +77,7 @@ def comparison(
 
     measured, baseline, twin: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper: `{metric:
     [{"value", "std", "unit", "unit_inferred", "condition", ...}]}`. Metrics are matched by name, however
-    spelled; the paper's NMSE stands beside `nmse_NAME` where that is measured: NMSE as the paper of NAME computes it.
+    spelled; the paper's NMSE stands beside `nmse_NAME`, NMSE as NAME's paper computes it, where there is one.
     """
     beside = [(f"{baseline_name} (baseline)", baseline), ("non-adversarial twin", twin)]
     beside = [(heading, rows) for heading, rows in beside if rows]
@@ -100,7 +100,7 @@ def metric_key(name: str) -> str:
 
 
 def published_key(metric: str, name: str, measured: Mapping[str, Mapping]) -> str:
-    """The measured metric that a published one stands beside: the one of that paper's definition, if there."""
+    """The measured metric that a published one stands beside; the paper's own definition goes first."""
     as_in_paper = metric_key(f"{metric}_{name}")
     return as_in_paper if as_in_paper in map(metric_key, measured) else metric_key(metric)
 
