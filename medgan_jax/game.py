@@ -25,6 +25,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Tree = Any
 Batch = Any
@@ -40,13 +41,18 @@ def name_key(key: jax.Array, name: str) -> jax.Array:
 
 
 def cast_floating(tree: Tree, dtype) -> Tree:
-    """The tree with floating-point leaves in `dtype`; integers, keys and booleans are left alone."""
+    """The tree with floating-point arrays in `dtype`; other arrays, Python numbers and texts are left alone."""
 
     def cast(leaf):
-        leaf = jnp.asarray(leaf)
-        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        is_array = isinstance(leaf, jax.Array | np.ndarray)
+        return leaf.astype(dtype) if is_array and jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(cast, tree)
+
+
+def with_types_of(older: Tree, newer: Tree) -> Tree:
+    """`newer` in the types of `older`, a tree of the same structure: what is carried never changes its type."""
+    return jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), older, newer)
 
 
 class Ledger:
@@ -63,22 +69,51 @@ class Ledger:
 
 
 class Initialisation:
-    """Variables that come into being while the losses are traced for the first time."""
+    """Networks that come into being by the first calls that losses make to them.
 
-    def __init__(self, key: jax.Array):
-        self.key = key
-        self.variables: dict[str, Tree] = {}
-        self.methods: set[tuple[str, str]] = set()
+    The losses are traced for their shapes, and the calls are noted: wherever a call stands, in a loop or inside a
+    gradient, `variables` makes the initial values outside of it, from the shapes of its arguments.
+    """
 
-    def ensure(self, name: str, module: nn.Module, args, kwargs) -> Tree:
-        """Variables of `name`, made by its first call and completed by calls to its other methods."""
-        method = str(kwargs.get("method"))
-        if (name, method) not in self.methods:
-            self.methods.add((name, method))
-            keys = {"params": name_key(self.key, name), "dropout": self.key, "noise": self.key}
-            fresh = module.init(keys, *args, train=False, **kwargs)
-            self.variables[name] = merge_variables(self.variables.get(name, {}), fresh)
-        return self.variables[name]
+    def __init__(self):
+        self.shapes: dict[str, Tree] = {}
+        self._calls: dict[tuple[str, str], tuple[nn.Module, Any]] = {}
+
+    def note(self, name: str, module: nn.Module, args, kwargs) -> None:
+        """Takes the first call to each method of each network."""
+        first = (name, str(kwargs.get("method")))
+        if first in self._calls:
+            return
+        call = jax.tree.map(_shape_of_array, (args, kwargs))
+        self._calls[first] = module, call
+        fresh = jax.eval_shape(lambda: _initial(name, module, call, jax.random.key(0)))
+        self.shapes[name] = merge_variables(self.shapes.get(name, {}), fresh)
+
+    def blank(self, name: str) -> Tree:
+        """Zeros in the shapes of the variables of a network that has been called."""
+        return jax.tree.map(_zeros, self.shapes[name])
+
+    def variables(self, key: jax.Array) -> dict[str, Tree]:
+        """The initial variables of every network: each from its own key, made from `key` and its name."""
+        born: dict[str, Tree] = {}
+        for (name, _), (module, call) in self._calls.items():
+            born[name] = merge_variables(born.get(name, {}), _initial(name, module, call, key))
+        return born
+
+
+def _initial(name: str, module: nn.Module, call, key: jax.Array) -> Tree:
+    args, kwargs = jax.tree.map(_zeros, call)
+    keys = {"params": name_key(key, name), "dropout": key, "noise": key}
+    return module.init(keys, *args, train=False, **kwargs)
+
+
+def _shape_of_array(leaf):
+    is_array = isinstance(leaf, jax.Array | np.ndarray)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if is_array else leaf
+
+
+def _zeros(leaf):
+    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf
 
 
 def merge_variables(older: Tree, fresh: Tree) -> Tree:
@@ -159,8 +194,13 @@ class Network:
 
     @property
     def params(self) -> Tree:
-        """The present parameters, for penalties on weights."""
-        return self.nets.params[self.name]
+        """The present parameters, for penalties on weights; a loss reads them after its call of the network."""
+        born = self.nets.initialisation
+        if born is None or self.name in self.nets.frozen:
+            return self.nets.params[self.name]
+        if self.name not in born.shapes:
+            raise ValueError(f"the parameters of network {self.name!r} are read before any loss calls it; call it first")
+        return born.blank(self.name).get("params", {})
 
     @property
     def float32(self) -> "Network":
@@ -205,17 +245,16 @@ class Network:
         is_frozen = self.name in nets.frozen
         key = jax.random.fold_in(name_key(nets.key, self.name), nets.ledger.next_call(self.name))
         if nets.initialisation is not None and not is_frozen:
-            known = nets.initialisation.ensure(self.name, module, args, kwargs)
+            nets.initialisation.note(self.name, module, args, kwargs)
+            known = nets.initialisation.blank(self.name)
             params = known.get("params", {})
             state = {name: value for name, value in known.items() if name != "params"}
         else:
             params, state = nets.params[self.name], nets.variables.get(self.name, {})
         collections = sorted(state) if not is_frozen else []
         dtype = self.compute_dtype or nets.compute_dtype
-        inputs = cast_floating((params, args, kwargs_arrays(kwargs)), dtype) if dtype != jnp.float32 else None
-        if inputs is not None:
-            params, args, arrays = inputs
-            kwargs = {**kwargs, **arrays}
+        if dtype != jnp.float32:
+            params, args, kwargs = cast_floating((params, args, kwargs), dtype)
         output, mutated = module.apply(
             {"params": params, **state},
             *args,
@@ -226,12 +265,7 @@ class Network:
         )
         if dtype != jnp.float32:
             output = cast_floating(output, jnp.float32)
-        return output, {**state, **dict(mutated)}, collections
-
-
-def kwargs_arrays(kwargs: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The keyword arguments that are arrays, which precision applies to."""
-    return {name: value for name, value in kwargs.items() if isinstance(value, jax.Array)}
+        return output, with_types_of(state, {**state, **mutated}), collections
 
 
 class Terms:
@@ -327,7 +361,8 @@ class Stage:
     phases: in the order they are played within a step. data: a `medgan_jax.data.pipeline.Data`.
     steps: number of steps. prepare: (batch, key) -> batch, on the device, for each repeat (forward models, noise).
     frozen: name -> `Frozen`. ema: network -> decay of a moving average of its parameters and statistics.
-    memory: (nets, prepared batch, key) -> pytree that phases may change (image pools, running scales).
+    memory: (nets, prepared batch, key) -> pytree that phases may change (image pools, running scales). Under `pmap`
+        its scalars are averaged over devices; arrays are the loss's own care (`axes.gather`, `axes.mean`).
     carry_over: (previous, fresh) -> variables by network, from the stage before: see `carry_matching`.
     """
 
@@ -444,7 +479,7 @@ class Baseline:
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """Stop when the validation `metric` has not improved for `patience` evaluations."""
+    """Stop when the validation `metric`, which is the experiment's `select`, has not improved for `patience` evaluations."""
 
     metric: str
     patience: int
@@ -500,6 +535,16 @@ class Experiment:
     terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unknowns: tuple[str, ...] = ()
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        names = [metric.name for metric in self.metrics]
+        if self.select is not None and self.select not in names:
+            raise ValueError(f"experiment {self.id!r}: select names no metric {self.select!r}; it has {names}")
+        if self.early_stopping is not None and self.early_stopping.metric != self.select:
+            raise ValueError(
+                f"experiment {self.id!r}: early stopping watches {self.early_stopping.metric!r} and the best state is "
+                f"chosen by {self.select!r}; they must be the same metric"
+            )
 
     def metric(self, name: str) -> Metric:
         """The metric called `name`."""

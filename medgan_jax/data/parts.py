@@ -57,12 +57,16 @@ def open_detection_parts(
     training cases are those whose mask is empty.
     """
 
-    def draw(split: str) -> Source:
-        def record(key: jax.Array):
-            choice, key = jax.random.split(key)
-            return phantom(key, False if split == "train" else jax.random.bernoulli(choice))
+    def mixed(key: jax.Array) -> Mapping[str, jax.Array]:
+        choice, key = jax.random.split(key)
+        return phantom(key, jax.random.bernoulli(choice))
 
+    def healthy(key: jax.Array) -> Mapping[str, jax.Array]:
+        return phantom(key, False)
+
+    def draw(split: str) -> Source:
         count = dict(zip(("train", "validation", "test"), counts, strict=True))[split]
+        record = healthy if split == "train" else mixed
         return PhantomSource(name, record, count, seed, split=split, version=version)
 
     parts = Parts(*(open_source(source, split=split, phantom=draw) for split in ("train", "validation", "test")))
@@ -70,10 +74,10 @@ def open_detection_parts(
         return parts
     if "mask" not in parts.train[0]:
         raise UserError(f"'{parts.train.name}' has no masks, which tell the healthy cases from the others")
-    healthy = [index for index in range(len(parts.train)) if not parts.train[index]["mask"].any()]
-    if not healthy:
+    empty = [index for index in range(len(parts.train)) if not parts.train[index]["mask"].any()]
+    if not empty:
         raise UserError(f"'{parts.train.name}' has no training case with an empty mask: none is healthy")
-    return dataclasses.replace(parts, train=subset(parts.train, healthy))
+    return dataclasses.replace(parts, train=subset(parts.train, empty))
 
 
 @dataclasses.dataclass(frozen=True)
