@@ -13,7 +13,7 @@ import optax
 
 from medgan_jax import axes
 from medgan_jax.errors import UserError
-from medgan_jax.game import Context, Initialisation, Networks, Phase, Stage, TrainState, Tree, name_key, view
+from medgan_jax.game import Context, Initialisation, Phase, Stage, TrainState, Tree, name_key, view, with_types_of
 
 INITIALISE, TRAIN, INFER = 0, 1, 2
 
@@ -33,6 +33,11 @@ def copy(tree: Tree) -> Tree:
     return jax.tree.map(jnp.copy, tree)
 
 
+def strong(tree: Tree) -> Tree:
+    """The tree with leaves of definite types, so that a step's result has the types of its argument."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), tree)
+
+
 def last_batch(stage: Stage, batch: Tree) -> Tree:
     """The batch that phases without repeats read."""
     return jax.tree.map(lambda leaf: leaf[-1], batch) if stage.repeats > 1 else batch
@@ -47,21 +52,26 @@ def make_initialise(stage: Stage) -> Callable[[Tree, Tree, Any], TrainState]:
     def initialise(batch: Tree, frozen: Tree, seed) -> TrainState:
         key = run_key(seed, INITIALISE)
         batch = stage.prepare(last_batch(stage, batch), key)
-        born = Initialisation(key)
-        zero = jnp.zeros((), jnp.int32)
-        for phase in stage.phases:
-            nets = view(stage, {}, {}, frozen, key, initialisation=born)
-            phase.loss(nets, batch, Context(zero, zero, key, stage_memory(stage, nets, batch, key), _Zeros()))
-        missing = sorted(set(stage.networks) - set(born.variables))
+        born = Initialisation()
+        jax.eval_shape(lambda: _call_all(stage, batch, frozen, key, born))
+        missing = sorted(set(stage.networks) - set(born.shapes))
         if missing:
             raise ValueError(f"stage {stage.name!r}: no phase calls network {', '.join(missing)}")
-        params = {name: born.variables[name].get("params", {}) for name in stage.networks}
-        variables = {
-            name: {c: v for c, v in born.variables[name].items() if c != "params"} for name in stage.networks
-        }
-        return first_state(stage, params, variables, batch, frozen, key)
+        variables = born.variables(key)
+        params = {name: variables[name].get("params", {}) for name in stage.networks}
+        states = {name: {c: v for c, v in variables[name].items() if c != "params"} for name in stage.networks}
+        return first_state(stage, params, states, batch, frozen, key)
 
     return initialise
+
+
+def _call_all(stage: Stage, batch: Tree, frozen: Tree, key: jax.Array, born: Initialisation) -> None:
+    """Every loss once, for the calls that it makes to the networks."""
+    zero = jnp.zeros((), jnp.int32)
+    for phase in stage.phases:
+        nets = view(stage, {}, {}, frozen, key, initialisation=born)
+        memory = stage.memory(nets, batch, key)
+        phase.loss(nets, batch, Context(zero, zero, key, memory, _Zeros()))
 
 
 class _Zeros(Mapping):
@@ -77,16 +87,11 @@ class _Zeros(Mapping):
         return 0
 
 
-def stage_memory(stage: Stage, nets: Networks, batch: Tree, key: jax.Array) -> Tree:
-    """The stage's memory before its first step."""
-    return stage.memory(nets, batch, key)
-
-
 def first_state(stage: Stage, params, variables, batch, frozen, key) -> TrainState:
     """The state at the start of a stage whose networks have these variables."""
     nets = view(stage, params, variables, frozen, key)
     average = {name: copy({"params": params[name], "variables": variables[name]}) for name in stage.ema}
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         global_step=jnp.zeros((), jnp.int32),
         params=params,
@@ -95,8 +100,9 @@ def first_state(stage: Stage, params, variables, batch, frozen, key) -> TrainSta
             phase.name: phase.optimizer.init({name: params[name] for name in phase.trains}) for phase in stage.phases
         },
         ema=average,
-        memory=copy(stage_memory(stage, nets, batch, key)),
+        memory=copy(stage.memory(nets, batch, key)),
     )
+    return strong(state)
 
 
 def make_carry_over(stage: Stage) -> Callable[[TrainState, TrainState, Tree, Tree, Any], TrainState]:
@@ -172,7 +178,7 @@ class _Player:
                 lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
                 jax.eval_shape(lambda c, b: self.all_repeats(c, b)[1], carry, batch),
             )
-            playing = phase.when(context)
+            playing = jnp.asarray(phase.when(context), bool)
             carry, terms = jax.lax.cond(
                 playing, lambda c: self.all_repeats(c, batch), lambda c: (c, none), carry
             )
@@ -204,6 +210,7 @@ class _Player:
         mine = {name: params[name] for name in phase.trains}
         gradient, variables, memory, terms = self.gradient(mine, params, variables, memory, batch, key)
         gradient, terms, variables = axes.mean((gradient, terms, variables))
+        memory = jax.tree.map(lambda leaf: leaf if jnp.ndim(leaf) else axes.mean(leaf), memory)
         updates, optimizer = phase.optimizer.update(gradient, optimizer, mine)
         moved = optax.apply_updates(mine, updates)
         if phase.project is not None:
@@ -247,12 +254,22 @@ class _Player:
             loss, terms = phase.loss(nets, batch, context)
             terms.nets.check_carried(phase.name)
             carried = {name: terms.nets.variables[name] for name in stage.networks}
-            kept = memory if terms.memory is None else terms.memory
+            kept = memory if terms.memory is None else self.same_memory(memory, terms.memory)
             values = {name: jnp.asarray(value, jnp.float32) for name, value in terms.values.items()}
             return loss, (carried, kept, {"loss": loss, **values})
 
         (_, (variables, memory, terms)), gradient = jax.value_and_grad(objective, has_aux=True)(mine)
         return gradient, variables, memory, terms
+
+    def same_memory(self, memory: Tree, returned: Tree) -> Tree:
+        """What the loss returned as memory, in the types of the memory that it was given."""
+        structure = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
+        if structure(memory) != structure(returned):
+            raise ValueError(
+                f"phase {self.phase.name!r}: the memory changed its structure or shapes, from {structure(memory)} to "
+                f"{structure(returned)}"
+            )
+        return with_types_of(memory, returned)
 
 
 def interleaved_slices(leaf: jax.Array, slices: int, phase: str) -> jax.Array:

@@ -1,8 +1,13 @@
-"""Small disks to fill, for the tests of what is written."""
+"""Small disks to fill, for the tests of what is written; toy games to import."""
 
+import pathlib
 import subprocess
+import sys
 
 import pytest
+
+# `import games`, in the tests and in the processes that they start.
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 
 @pytest.fixture
