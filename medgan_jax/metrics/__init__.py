@@ -4,6 +4,6 @@ Every one takes `(prediction, reference)` or `(scores, labels)` in this order. S
 directions, and `measure` for a call that raises on bad input instead of returning NaN.
 """
 
-from medgan_jax.metrics.information import METRICS, MetricInfo, Score, information, measure
+from medgan_jax.metrics.units import METRICS, MetricInfo, Score, information, measure
 
 __all__ = ["METRICS", "MetricInfo", "Score", "information", "measure"]

@@ -7,6 +7,7 @@ those outside the field of view. Undefined values are NaN: no positives for reca
 other than 0 and 1, NaN scores. Pixel-level accuracy and specificity are inflated by background: report a region.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -53,6 +54,7 @@ def _count(condition: jax.Array) -> jax.Array:
     return jnp.sum(condition, axis=1, dtype=jnp.int32)
 
 
+@jax.jit
 def confusion_counts(
     scores: jax.Array, labels: jax.Array, *, threshold: jax.Array | float, mask: jax.Array | None = None
 ) -> Counts:
@@ -151,6 +153,7 @@ def _descending(rows: _Rows) -> _Sorted:
     return _Sorted(scores, tp, fp, ends, positive, counts[0][:, -1:], counts[1][:, -1:])
 
 
+@jax.jit
 def roc_auc(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Area under the ROC curve, `P(s+ > s-) + P(tie) / 2`: in [0, 1], higher is better, 0.5 by chance.
 
@@ -181,6 +184,7 @@ class Roc(NamedTuple):
     thresholds: jax.Array
 
 
+@jax.jit
 def roc_curve(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> Roc:
     """The ROC curve as `N + 1` points of fixed shape, thresholds descending from infinity.
 
@@ -202,6 +206,7 @@ def roc_curve(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = 
     return Roc(rate(ordered.fp, ordered.negatives), rate(ordered.tp, ordered.positives), thresholds)
 
 
+@jax.jit
 def youden_threshold(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Threshold with the largest Youden index `TPR - FPR` (Youden 1950); the highest one where several tie.
 
@@ -214,6 +219,7 @@ def youden_threshold(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | 
     return undefined_unless(~jnp.isnan(index[..., 0]), threshold)
 
 
+@jax.jit
 def average_precision(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Area under the precision-recall steps, `sum (R_n - R_{n-1}) P_n`: in (0, 1], higher is better.
 
@@ -227,6 +233,7 @@ def average_precision(scores: jax.Array, labels: jax.Array, *, mask: jax.Array |
     return undefined_unless(rows.valid, value).reshape(rows.shape)
 
 
+@jax.jit
 def brier(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Brier score, `mean (p - y)^2`: in [0, 1], lower is better; NaN where a score is not a probability."""
     rows = _rows(scores, labels, mask)
@@ -245,6 +252,7 @@ class Reliability(NamedTuple):
     frequency: jax.Array
 
 
+@partial(jax.jit, static_argnames=("bins",))
 def reliability_curve(scores, labels, *, bins: int, mask: jax.Array | None = None) -> Reliability:
     """Mean predicted probability and observed frequency in `bins` bins of equal width, `[i / bins, (i + 1) / bins)`.
 
@@ -266,6 +274,7 @@ def reliability_curve(scores, labels, *, bins: int, mask: jax.Array | None = Non
     return Reliability(*(x.reshape(*rows.shape, bins) for x in values))
 
 
+@partial(jax.jit, static_argnames=("bins",))
 def ece(scores: jax.Array, labels: jax.Array, *, bins: int, mask: jax.Array | None = None) -> jax.Array:
     """Expected calibration error, `sum_b n_b / N |frequency_b - confidence_b|`: in [0, 1], lower is better.
 
@@ -279,6 +288,7 @@ def ece(scores: jax.Array, labels: jax.Array, *, bins: int, mask: jax.Array | No
     return undefined_unless(~jnp.any(jnp.isnan(counts), axis=-1), value)
 
 
+@partial(jax.jit, static_argnames=("classes",))
 def confusion_matrix(predicted: jax.Array, labels: jax.Array, *, classes: int) -> jax.Array:
     """Counts `(B, classes, classes)`, rows the reference class and columns the predicted one.
 
@@ -304,6 +314,7 @@ def class_accuracy(predicted: jax.Array, labels: jax.Array, *, classes: int) -> 
     return divide(jnp.trace(matrix, axis1=-2, axis2=-1), jnp.sum(matrix, (-2, -1)))
 
 
+@partial(jax.jit, static_argnames=("classes", "weights"))
 def cohen_kappa(predicted: jax.Array, labels: jax.Array, *, classes: int, weights: str) -> jax.Array:
     """Cohen's kappa, `1 - sum w observed / sum w expected`: at most 1, higher is better, 0 by chance.
 

@@ -4,6 +4,8 @@ Masks are binary, `(B, H, W, 1)` or `(B, D, H, W, 1)`; values are per case, `(B,
 values other than 0 and 1 has no area, and scores NaN.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -61,6 +63,7 @@ def area_error(prediction: jax.Array, reference: jax.Array, *, spacing) -> jax.A
     return jnp.abs(area(prediction, spacing=spacing) - area(reference, spacing=spacing))
 
 
+@partial(jax.jit, static_argnames=("n_patients",))
 def area_mae(
     prediction: jax.Array, reference: jax.Array, *, spacing, patients: jax.Array, n_patients: int
 ) -> jax.Array:
@@ -100,6 +103,7 @@ def _height(mask: jax.Array) -> jax.Array:
     return jnp.where(jnp.any(rows, axis=1), high - low + 1, 0).astype(jnp.float32)
 
 
+@jax.jit
 def identification(predicted: jax.Array, reference: jax.Array, *, spacing, tolerance: float) -> jax.Array:
     """Whether each labelled point is identified, `(B, N, rank) -> (B, N)` of 1, 0, or NaN where there is none.
 
@@ -137,6 +141,7 @@ def _to_polyline(points: jax.Array, line: jax.Array) -> jax.Array:
     return square_root(jnp.min(jnp.sum(jnp.square(offset - nearest), axis=-1), axis=-1))
 
 
+@jax.jit
 def centreline_error(predicted: jax.Array, reference: jax.Array, *, spacing) -> jax.Array:
     """Mean symmetric distance of two polylines, `(B, N, rank)` and `(B, M, rank)` voxels: `(B,)` in mm.
 
@@ -151,6 +156,7 @@ def centreline_error(predicted: jax.Array, reference: jax.Array, *, spacing) -> 
     return (there + back) / 2
 
 
+@jax.jit
 def centreline_overlap(
     predicted: jax.Array, reference: jax.Array, *, spacing, radius: jax.Array | float
 ) -> jax.Array:

@@ -6,6 +6,7 @@ equal ones. Random choices come from a `key`. Bad input (NaN, Inf) scores NaN; t
 known while tracing. The Fréchet distance needs float64 and lives in `medgan_jax.evaluation.distributions`.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ def _two_sets(real: jax.Array, generated: jax.Array) -> tuple[jax.Array, jax.Arr
     return real, generated
 
 
+@partial(jax.jit, static_argnames=("splits",))
 def inception_score(logits: jax.Array, *, splits: int, key: jax.Array | None) -> jax.Array:
     """Inception score of each split, `exp(E KL(p(y|x) || p(y)))`: `(N, classes) -> (splits,)`.
 
@@ -46,6 +48,7 @@ def inception_score(logits: jax.Array, *, splits: int, key: jax.Array | None) ->
     return jnp.stack([score(part) for part in jnp.array_split(log_p, splits)])
 
 
+@partial(jax.jit, static_argnames=("subsets", "subset_size"))
 def kid(
     real: jax.Array, generated: jax.Array, *, subsets: int, subset_size: int, key: jax.Array
 ) -> jax.Array:
@@ -85,6 +88,7 @@ def random_directions(key: jax.Array, dimension: int, count: int) -> jax.Array:
     return directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
 
 
+@partial(jax.jit, static_argnames=("p",))
 def sliced_wasserstein(real: jax.Array, generated: jax.Array, *, directions: jax.Array, p: int) -> jax.Array:
     """Sliced Wasserstein distance of two sets, `(E_theta W_p^p)^(1/p)` over the `directions` `(L, d)`: a scalar.
 
@@ -122,6 +126,7 @@ def laplacian_pyramid(images: jax.Array, *, levels: int) -> list[jax.Array]:
     return [*pyramid, current]
 
 
+@partial(jax.jit, static_argnames=("smallest", "neighbourhoods", "size", "directions"))
 def swd_pgan(
     real: jax.Array,
     generated: jax.Array,
@@ -190,6 +195,7 @@ class Prdc(NamedTuple):
     coverage: jax.Array
 
 
+@partial(jax.jit, static_argnames=("k",))
 def prdc(real: jax.Array, generated: jax.Array, *, k: int) -> Prdc:
     """Precision, recall, density and coverage by balls around each point up to its k-th neighbour: four scalars.
 
@@ -223,6 +229,7 @@ def _neighbour_radius(x: jax.Array, k: int) -> jax.Array:
     return jax.lax.map(radius, x, batch_size=16)
 
 
+@jax.jit
 def nearest_distances(queries: jax.Array, references: jax.Array) -> jax.Array:
     """Euclidean distance of every query `(N, d)` to the nearest of the references `(M, d)`: `(N,)`.
 
@@ -235,6 +242,7 @@ def nearest_distances(queries: jax.Array, references: jax.Array) -> jax.Array:
     )
 
 
+@jax.jit
 def vendi(features: jax.Array) -> jax.Array:
     """Vendi score: effective number of distinct samples of `(N, d)`, in [1, N], higher is more diverse.
 
@@ -265,6 +273,7 @@ def random_pairs(key: jax.Array, samples: int, pairs: int) -> jax.Array:
     return jnp.stack([one, (one + jax.random.randint(second, (pairs,), 1, samples)) % samples], axis=1)
 
 
+@partial(jax.jit, static_argnames=("window", "scales"))
 def ms_ssim_diversity(
     images: jax.Array, pairs: jax.Array, *, data_range: float, window: Window, scales: int
 ) -> jax.Array:

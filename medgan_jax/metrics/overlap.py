@@ -10,6 +10,8 @@ which differs from the mean over its slices. What an empty mask scores is `empty
 A policy that raises needs values, which a traced function has not: see `medgan_jax.metrics.measure`.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -38,6 +40,7 @@ def _mask_sizes(prediction, reference) -> tuple[jax.Array, jax.Array, jax.Array,
     return *sizes, valid
 
 
+@partial(jax.jit, static_argnames=("empty_policy",))
 def dice(prediction: jax.Array, reference: jax.Array, *, empty_policy: str) -> jax.Array:
     """Dice similarity coefficient, `2 |A n B| / (|A| + |B|)` of binary masks (Dice 1945): `(B,)`.
 
@@ -47,6 +50,7 @@ def dice(prediction: jax.Array, reference: jax.Array, *, empty_policy: str) -> j
     return _apply_empty_policy(divide(2 * intersection, a + b), a + b == 0, valid, empty_policy)
 
 
+@partial(jax.jit, static_argnames=("empty_policy",))
 def iou(prediction: jax.Array, reference: jax.Array, *, empty_policy: str) -> jax.Array:
     """Intersection over union, `|A n B| / |A u B|` of binary masks (Jaccard 1901): `(B,)`.
 
@@ -73,6 +77,7 @@ def _class_sizes(prediction, reference, classes: int):
     return histogram(jnp.where(a == b, a, classes)), histogram(a), histogram(b), valid[:, None]
 
 
+@partial(jax.jit, static_argnames=("classes", "empty_policy"))
 def class_dice(prediction: jax.Array, reference: jax.Array, *, classes: int, empty_policy: str) -> jax.Array:
     """Dice score of every class of two label maps, `(B, ...) -> (B, classes)`, class 0 (background) first.
 
@@ -84,12 +89,14 @@ def class_dice(prediction: jax.Array, reference: jax.Array, *, classes: int, emp
     return _apply_empty_policy(divide(2 * intersection, a + b), a + b == 0, valid, empty_policy)
 
 
+@partial(jax.jit, static_argnames=("classes", "empty_policy"))
 def class_iou(prediction: jax.Array, reference: jax.Array, *, classes: int, empty_policy: str) -> jax.Array:
     """Intersection over union of every class of two label maps, `(B, ...) -> (B, classes)`: see `class_dice`."""
     intersection, a, b, valid = _class_sizes(prediction, reference, classes)
     return _apply_empty_policy(divide(intersection, a + b - intersection), a + b == 0, valid, empty_policy)
 
 
+@partial(jax.jit, static_argnames=("empty_policy",))
 def centreline_dice(
     prediction: jax.Array,
     reference: jax.Array,

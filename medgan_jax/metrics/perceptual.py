@@ -5,6 +5,7 @@ is displayed (the window and level) is an argument and part of the number.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,7 @@ def _gradient(images: jax.Array) -> jax.Array:
     return jnp.sqrt(along_rows**2 + along_columns**2 + 1e-12)
 
 
+@jax.jit
 def fsim(prediction: jax.Array, reference: jax.Array, *, data_range: jax.Array | float) -> jax.Array:
     """Feature similarity (Zhang et al. 2011) of grey images `(B, H, W, 1)`: `(B,)`, in [0, 1], higher is better.
 
@@ -116,6 +118,7 @@ def _average_down(x: jax.Array, factor: int) -> jax.Array:
 SUPERPIXELS = (1, 2, 4, 8, 16, 25, 50, 100, 200)
 
 
+@partial(jax.jit, static_argnames=("display_range",))
 def global_contrast_factor(images: jax.Array, *, display_range: tuple[float, float]) -> jax.Array:
     """Global contrast factor (Matkovic et al. 2005) of grey images `(B, H, W, 1)`: `(B,)`, no direction of its own.
 

@@ -6,6 +6,8 @@ the axes, and map the fixed grid to positions in the moving image (pull fields).
 are therefore carried to the moving image by the field, not the other way round.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -69,6 +71,7 @@ def _reduce_points(distance: jax.Array, reduction: str) -> jax.Array:
     return reductions[reduction](distance)
 
 
+@jax.jit
 def centroids(masks: jax.Array) -> jax.Array:
     """Centre of gravity of each channel of binary masks `(B, [D], H, W, N) -> (B, N, rank)` in voxels.
 
@@ -81,6 +84,7 @@ def centroids(masks: jax.Array) -> jax.Array:
     return jnp.stack([divide(jnp.sum(inside * grid[None, ..., None], spatial), size) for grid in grids], axis=-1)
 
 
+@jax.jit
 def jacobian_determinant(displacement: jax.Array) -> jax.Array:
     """Determinant of `I + grad u` at the interior voxels, `(B, [D - 2], H - 2, W - 2)`, dimensionless.
 
@@ -114,6 +118,7 @@ def _determinant(rows: list[list[jax.Array]]) -> jax.Array:
     return sum((-1) ** j * rows[0][j] * _determinant(minors[j]) for j in range(3))
 
 
+@jax.jit
 def fold_fraction(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Share of interior voxels whose Jacobian determinant is zero or negative: `(B,)`, in [0, 1], lower is better.
 
@@ -124,6 +129,7 @@ def fold_fraction(displacement: jax.Array, *, mask: jax.Array | None = None) -> 
     return undefined_unless(all_finite(displacement), case_mean(folded, _interior(mask, determinant)))
 
 
+@jax.jit
 def sd_log_jacobian(displacement: jax.Array, *, floor: float, mask: jax.Array | None = None) -> jax.Array:
     """Standard deviation of the logarithm of the Jacobian determinant: `(B,)`, lower is smoother.
 
@@ -144,6 +150,7 @@ def _interior(mask: jax.Array | None, determinant: jax.Array) -> jax.Array | Non
     return jnp.asarray(mask)[(slice(None), *(slice(1, -1),) * (determinant.ndim - 1))]
 
 
+@partial(jax.jit, static_argnames=("window",))
 def local_ncc(prediction: jax.Array, reference: jax.Array, *, window: int, eps: float) -> jax.Array:
     """Local squared correlation, mean over windows of `cov^2 / (var_a var_b + eps)`: `(B,)`, in [0, 1].
 

@@ -4,6 +4,7 @@ A denoiser may keep every pixel error small and still change the grain of an ima
 are uniform by choice of the caller: `(B, R, H, W)`, R of them for each case, in HU (or the image's units).
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from medgan_jax.metrics.checks import as_float, divide
 
 
+@partial(jax.jit, static_argnames=("spacing", "detrend"))
 def noise_power_spectrum(regions: jax.Array, *, spacing: tuple[float, float], detrend: int) -> jax.Array:
     """Noise power spectrum `dy dx / (H W) <|FFT(region - fit)|^2>`: `(B, R, H, W) -> (B, H, W)` in HU^2 mm^2.
 
@@ -44,6 +46,7 @@ class RadialProfile(NamedTuple):
     values: jax.Array
 
 
+@partial(jax.jit, static_argnames=("spacing", "bins"))
 def radial_profile(spectrum: jax.Array, *, spacing: tuple[float, float], bins: int) -> RadialProfile:
     """Mean of a spectrum `(B, H, W)`, zero frequency first, on rings of equal width up to the lower Nyquist frequency.
 

@@ -143,17 +143,15 @@ def measure(metric: Callable, prediction, reference, **conventions) -> Score:
             raise UserError(f"{info.name}: the {name} holds NaN or Inf, first in case {case}")
     _check_conventions(metric, info, conventions)
     _check_labels(info, prediction, reference, conventions)
-    given = dict(conventions)
-    if given.get("empty_policy") == "strict":
-        empty = ~prediction.reshape(len(prediction), -1).any(1) & ~reference.reshape(len(reference), -1).any(1)
-        if empty.any():
-            raise UserError(f"{info.name}: both masks of case {int(empty.argmax())} are empty")
-        given["empty_policy"] = "nan"
+    strict = conventions.get("empty_policy") == "strict" and info.module.endswith("overlap")
+    given = {**conventions, "empty_policy": "nan"} if strict else conventions
     try:
         values = np.asarray(metric(prediction, reference, **given))
     except ValueError as error:
         raise UserError(f"{info.name}: {error}") from None
     undefined = int(np.isnan(values).sum())
+    if strict and undefined:
+        raise UserError(f"{info.name}: case {int(np.argwhere(np.isnan(values))[0][0])} is empty on both sides")
     return Score(info.name, values, info.unit, info.higher_is_better, undefined, conventions)
 
 

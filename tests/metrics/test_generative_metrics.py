@@ -1,0 +1,142 @@
+"""Distribution metrics against torchmetrics, POT and prdc, and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from medgan_jax.metrics import generative
+from medgan_jax.metrics.image import WANG_2004, ms_ssim
+
+KEY = jax.random.key(0)
+
+
+def features(n=60, m=60, d=8, shift=0.5, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(n, d)).astype(np.float32), (shift + generator.normal(size=(m, d))).astype(np.float32)
+
+
+def test_inception_score_by_definition_and_at_its_bounds():
+    logits = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32) * 2
+    expected = []
+    for part in np.array_split(log_softmax(np.float64(logits), 1), 4):
+        p = np.exp(part)
+        expected.append(np.exp(np.mean(np.sum(p * (part - np.log(p.mean(0))), 1))))
+    value = jax.jit(lambda x: generative.inception_score(x, splits=4, key=None))(logits)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    certain = 100 * jnp.eye(6)[jnp.arange(36) % 6]
+    assert float(generative.inception_score(certain, splits=1, key=KEY)[0]) == pytest.approx(6.0, rel=1e-4)
+    assert float(generative.inception_score(0 * certain, splits=1, key=KEY)[0]) == pytest.approx(1.0, rel=1e-5)
+    with pytest.raises(ValueError, match="splits"):
+        generative.inception_score(certain, splits=37, key=None)
+    assert np.isnan(generative.inception_score(certain * jnp.nan, splits=1, key=None)[0])
+
+
+def test_kid_agrees_with_torchmetrics_and_is_unbiased():
+    x, y = features()
+    value = generative.kid(x, y, subsets=2, subset_size=60, key=KEY)
+    k = lambda a, b: (np.float64(a) @ np.float64(b).T / 8 + 1) ** 3  # noqa: E731
+    off = lambda m: (m.sum() - np.trace(m)) / (60 * 59)  # noqa: E731
+    np.testing.assert_allclose(value, off(k(x, x)) + off(k(y, y)) - 2 * k(x, y).mean(), rtol=1e-3)
+    torch = pytest.importorskip("torch", reason="torchmetrics needs it")
+    reference = pytest.importorskip("torchmetrics.image.kid", reason="torchmetrics is the reference")
+    expected = reference.poly_mmd(torch.tensor(x), torch.tensor(y), degree=3, gamma=None, coef=1.0)
+    np.testing.assert_allclose(value, float(expected), rtol=1e-3)
+    same = features(400, 400, shift=0.0)
+    draws = generative.kid(*same, subsets=50, subset_size=50, key=KEY)
+    assert abs(float(draws.mean())) < 3 * float(draws.std()) and bool((draws < 0).any())
+    with pytest.raises(ValueError, match="subset_size"):
+        generative.kid(x, y, subsets=2, subset_size=61, key=KEY)
+    assert np.isnan(generative.kid(x * np.nan, y, subsets=1, subset_size=10, key=KEY)[0])
+
+
+def test_sliced_wasserstein_agrees_with_pot_and_a_shift():
+    x, y = features()
+    theta = generative.random_directions(KEY, 8, 50)
+    ot = pytest.importorskip("ot", reason="POT is the reference")
+    for p in (1, 2):
+        expected = ot.sliced_wasserstein_distance(np.float64(x), np.float64(y), projections=np.float64(theta).T, p=p)
+        np.testing.assert_allclose(generative.sliced_wasserstein(x, y, directions=theta, p=p), expected, rtol=1e-4)
+    many = generative.random_directions(KEY, 8, 4000)
+    shift = np.arange(8, dtype=np.float32)
+    value = generative.sliced_wasserstein(x, x + shift, directions=many, p=2) ** 2
+    assert float(value) == pytest.approx(float(shift @ shift) / 8, rel=0.05)
+    gradient = jax.grad(lambda z: generative.sliced_wasserstein(z, x, directions=theta, p=2))(jnp.asarray(x))
+    assert bool(jnp.all(jnp.isfinite(gradient)))
+    with pytest.raises(ValueError, match="pair up"):
+        generative.sliced_wasserstein(x, y[:50], directions=theta, p=1)
+    assert np.isnan(generative.sliced_wasserstein(x * np.nan, y, directions=theta, p=1))
+
+
+def test_laplacian_pyramid_rebuilds_the_image_and_swd_orders_noise():
+    generator = np.random.default_rng(1)
+    base = generator.normal(size=(24, 32, 32, 2)).astype(np.float32)
+    smooth = np.asarray(generative._blur(generative._blur(jnp.asarray(base))))
+    levels = generative.laplacian_pyramid(jnp.asarray(base), levels=2)
+    spread = jnp.zeros_like(levels[0]).at[:, ::2, ::2].set(levels[1])
+    np.testing.assert_allclose(levels[0] + 4 * generative._blur(spread), base, atol=1e-5)
+    score = jax.jit(lambda a, b: generative.swd_pgan(a, b, key=KEY, neighbourhoods=16, directions=64))
+    same = score(base[:12], base[12:])
+    assert same.shape == (2,)
+    assert float(same[0]) < 0.9 * float(score(base[:12], smooth[12:])[0])
+    with pytest.raises(ValueError, match="of one size"):
+        generative.swd_pgan(base[:3], base[:4], key=KEY)
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_prdc_agrees_with_its_authors_code(k):
+    reference = pytest.importorskip("prdc", reason="the authors' package is the reference")
+    for x, y in (features(), features(50, 80, shift=2.0), features(shift=0.0)):
+        expected = reference.compute_prdc(np.float64(x), np.float64(y), nearest_k=k)
+        value = jax.jit(lambda a, b: generative.prdc(a, b, k=k))(x, y)
+        for name in ("precision", "recall", "density", "coverage"):
+            np.testing.assert_allclose(getattr(value, name), expected[name], atol=1e-6)
+
+
+def test_prdc_of_known_sets():
+    x, y = features(400, 400, shift=0.0)
+    value = generative.prdc(x, y, k=5)
+    assert float(value.coverage) == pytest.approx(1 - 0.5**5, abs=0.04)
+    collapsed = generative.prdc(x, np.repeat(y[:1], 400, 0) + 1e-3 * y, k=5)
+    assert float(collapsed.recall) < 0.2 and float(collapsed.coverage) < 0.2
+    far = generative.prdc(x, y + 100, k=5)
+    assert [float(v) for v in far] == [0, 0, 0, 0]
+    order = np.random.default_rng(0).permutation(400)
+    np.testing.assert_allclose(generative.prdc(x[order], y, k=5), value, atol=1e-6)
+    with pytest.raises(ValueError, match="k must be"):
+        generative.prdc(x[:5], y, k=5)
+    assert np.isnan(generative.prdc(x * np.nan, y, k=5).precision)
+
+
+def test_nearest_distances_find_memorised_images():
+    train, fresh = features(50, 20, shift=0.0)
+    copies = train[:5] + 1e-3
+    value = generative.nearest_distances(np.concatenate([copies, fresh]), train)
+    brute = np.linalg.norm(np.concatenate([copies, fresh])[:, None] - train[None], axis=-1).min(1)
+    np.testing.assert_allclose(value, brute, rtol=1e-4)
+    assert float(value[:5].max()) < float(value[5:].min())
+
+
+@pytest.mark.parametrize("d", [4, 50])
+def test_vendi_counts_orthogonal_groups(d):
+    groups = np.repeat(np.eye(d)[:4], 5, axis=0).astype(np.float32)
+    assert float(jax.jit(generative.vendi)(groups)) == pytest.approx(4.0, rel=1e-4)
+    assert float(generative.vendi(np.ones((6, d)))) == pytest.approx(1.0, rel=1e-4)
+    x = np.random.default_rng(0).normal(size=(20, d))
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    values = np.clip(np.linalg.eigvalsh(unit @ unit.T / 20), 1e-300, None)
+    assert float(generative.vendi(x)) == pytest.approx(np.exp(-np.sum(values * np.log(values))), rel=1e-3)
+    assert np.isnan(generative.vendi(np.zeros((3, d))))
+
+
+def test_ms_ssim_diversity_is_ms_ssim_of_pairs_and_sees_collapse():
+    generator = np.random.default_rng(2)
+    images = generator.random((6, 24, 24, 1)).astype(np.float32)
+    pairs = generative.random_pairs(KEY, 6, 10)
+    assert bool((pairs[:, 0] != pairs[:, 1]).all()) and pairs.shape == (10, 2)
+    options = {"data_range": 1.0, "window": WANG_2004, "scales": 2}
+    value = generative.ms_ssim_diversity(images, pairs, **options)
+    np.testing.assert_allclose(value, ms_ssim(images[pairs[:, 0]], images[pairs[:, 1]], **options), rtol=1e-5)
+    collapsed = images[:1] + 0.02 * images
+    assert float(generative.ms_ssim_diversity(collapsed, pairs, **options).mean()) > float(value.mean()) + 0.3
