@@ -1,16 +1,17 @@
 """Macular B-scans of a procedural retina, as spectral-domain optical coherence tomography would show them.
 
-Every scan is a pure function of a random key: `oct_slice(key)` and `oct_patch(key)` can be compiled, and batched
-with `vmap` over keys. The same key gives the same retina in the slice (at every size) and in the patch, which is the
-part of the slice round its focus; only the speckle is drawn anew.
+Every scan is a pure function of a random key: `oct_slice(key)` and `oct_patch(key)` can be compiled, and
+batched with `vmap` over keys. The same key gives the same retina in the slice (at every size) and in the
+patch, which is the part of the slice round its focus; only the speckle is drawn anew.
 
-A scan is built in four steps. *Anatomy*: thicknesses of the layers as smooth random curves, thinned by the foveal
-dip and stacked on Bruch's membrane. *Disease*: cysts that swell their layer, a lens of subretinal fluid and drusen
-that lift what lies above, hyper-reflective foci. *Light*: reflectivity of each layer on the logarithmic scale that
-scanners display, retinal vessels and their shadows, attenuation in the choroid. *Acquisition*: log-normal
-speckle correlated along and across the beam, additive noise, a gain and an offset of each scan.
+A scan is built in four steps. *Anatomy*: thicknesses of the layers as smooth random curves, thinned by the
+foveal dip and stacked on Bruch's membrane. *Disease*: cysts that swell their layer, a lens of subretinal
+fluid and drusen that lift what lies above, hyper-reflective foci. *Light*: reflectivity of each layer on the
+logarithmic scale that scanners display, retinal vessels and their shadows, attenuation in the choroid.
+*Acquisition*: log-normal speckle correlated along and across the beam, additive noise, a gain and an offset
+of each scan.
 
-Lengths are in micrometres; heights are above Bruch's membrane, the lowest boundary, which `flatten` makes a row.
+Lengths are in micrometres; heights are above Bruch's membrane, the lowest boundary.
 
 `python -m medgan_jax.phantoms.oct --output sheet.png` draws a contact sheet.
 """
@@ -40,7 +41,7 @@ LAYERS = {
     "nerve_fibres": (30.0, 0.05, 0.60),
     "ganglion_cells": (38.0, 0.06, 0.42),
     "inner_plexiform": (36.0, 0.15, 0.47),
-    "inner_nuclear": (34.0, 0.25, 0.31),
+    "inner_nuclear": (34.0, 0.25, 0.28),
     "outer_plexiform": (28.0, 0.60, 0.43),
     "outer_nuclear": (88.0, 1.35, 0.24),
     "ellipsoid": (18.0, 1.10, 0.66),
@@ -56,8 +57,23 @@ PATCH_WIDTH, PATCH_DEPTH, PATCH_ABOVE = 1408.0, 560.0, 465.0
 # The smallest grid on which a patch is drawn; smaller patches are averages of it.
 SMALLEST_PATCH = 64
 # Speckle: standard deviation of its logarithm, and of its grain in depth and along the scan.
-SPECKLE, GRAIN = 0.22, (5.0, 14.0)
+SPECKLE, GRAIN = 0.18, (5.0, 14.0)
 CYSTS, FOCI, DRUSEN, VESSELS = 7, 4, 5, 7
+
+# Random numbers of each part of a scan.
+SCALARS = {
+    "focus": 1,
+    "lift": 1,
+    "bend": 5,
+    "anatomy": 2 + 2 * len(LAYERS),
+    "vessels": 4 * VESSELS,
+    "fluid": 5 + 5 * CYSTS,
+    "foci": 1 + 4 * FOCI,
+    "drusen": 3 * DRUSEN,
+    "exposure": 4,
+}
+# Name: spans of the spline in the depth (0: a curve) and the width of a slice, number of splines.
+SPLINES = {"curve": (0, 7, 12), "broad": (12, 20, 1), "ragged": (30, 70, 1), "fine": (64, 160, 1)}
 
 
 def oct_slice(
@@ -72,8 +88,8 @@ def oct_slice(
     """One B-scan, 5.6 mm wide and 1.1 mm deep, through the fovea; `key` decides everything about it.
 
     With `fluid` (it may be traced) there are intraretinal cysts, subretinal fluid or both, at times with
-    hyper-reflective foci; with `drusen`, bumps under the pigment epithelium. With `flatten`, Bruch's membrane is
-    straight; without, it is bowed and tilted. A key gives the same retina with and without each of them.
+    hyper-reflective foci; with `drusen`, bumps under the pigment epithelium. With `flatten`, Bruch's membrane
+    is straight; without, it is bowed and tilted. A key gives the same retina with and without each of them.
 
     Returns, for `height` = H and `width` = W:
 
@@ -97,10 +113,10 @@ def oct_slice(
 
 
 def oct_patch(key: jax.Array, size: int = 64, *, fluid: bool | jax.Array = False) -> dict[str, jax.Array]:
-    """The part of a flattened B-scan that is 1.4 mm wide and 0.56 mm deep: the whole retina at a random place.
+    """Part of a flattened B-scan, 1.4 mm wide and 0.56 mm deep: the whole retina at a random place.
 
-    With `fluid` (it may be traced), at least 1.5 per cent of the patch is fluid. Patches of fewer than 64 pixels
-    are averages of finer ones, with milder speckle.
+    With `fluid` (it may be traced), at least 1.5 per cent of the patch is fluid. Patches of fewer than 64
+    pixels are averages of finer ones, with milder speckle.
 
     Returns `image` and `fluid_mask`, `(size, size, 1)` float32: brightness in [0, 1], and 1 in fluid.
     Raises `ValueError` for a size below 16.
@@ -111,7 +127,7 @@ def oct_patch(key: jax.Array, size: int = 64, *, fluid: bool | jax.Array = False
     grid = size * factor
     chance = _Chance(key)
     focus = _focus(chance)
-    lift = 9 * jnp.clip(chance.normal("lift"), -2, 2)
+    lift = 12 * jnp.clip(chance.normal("lift"), -2, 2)
     window = _Window(
         rows=PATCH_ABOVE + lift - PATCH_DEPTH * _centres(grid),
         columns=focus + PATCH_WIDTH * (_centres(grid) - 0.5),
@@ -139,22 +155,17 @@ class _Chance:
     Each part of the scan has its own, so that no part depends on which others are drawn.
     """
 
-    SCALARS = {"focus": 1, "lift": 1, "bend": 5, "anatomy": 2 + 2 * len(LAYERS), "vessels": 4 * VESSELS,
-               "fluid": 6 + 5 * CYSTS, "foci": 1 + 4 * FOCI, "drusen": 3 * DRUSEN, "exposure": 4}  # fmt: skip
-    # Name: spans of the spline in the depth (0: a curve) and the width of a slice, number of splines.
-    SPLINES = {"curve": (0, 7, 12), "broad": (12, 20, 1), "ragged": (30, 70, 1), "fine": (64, 160, 1)}
-
     def __init__(self, key: jax.Array):
         key, self._noise_key = jax.random.split(key)
-        shapes = dict.fromkeys(self.SCALARS, ()) | {
+        shapes = dict.fromkeys(SCALARS, ()) | {
             name: (count, depth + 3, width + 3) if depth else (count, width + 3)
-            for name, (depth, width, count) in self.SPLINES.items()
+            for name, (depth, width, count) in SPLINES.items()
         }
-        lengths = [self.SCALARS.get(name, int(np.prod(shape))) for name, shape in shapes.items()]
+        lengths = [SCALARS.get(name, int(np.prod(shape))) for name, shape in shapes.items()]
         parts = jnp.split(jax.random.normal(key, (sum(lengths),)), np.cumsum(lengths[:-1]))
         parts = dict(zip(shapes, parts, strict=True))
-        self._scalars = {name: parts[name] for name in self.SCALARS}
-        self.coefficients = {name: parts[name].reshape(shapes[name]) for name in self.SPLINES}
+        self._scalars = {name: parts[name] for name in SCALARS}
+        self.coefficients = {name: parts[name].reshape(shapes[name]) for name in SPLINES}
 
     def normal(self, part: str) -> jax.Array:
         """All standard normal numbers of a part of the scan."""
@@ -165,8 +176,8 @@ class _Chance:
         return jax.scipy.stats.norm.cdf(self._scalars[part])
 
     def noise(self, height: int, width: int) -> jax.Array:
-        """`(2, height, width)` white normal noise."""
-        return jax.random.normal(self._noise_key, (2, height, width))
+        """`(height, width)` white normal noise."""
+        return jax.random.normal(self._noise_key, (height, width))
 
 
 class _Lesions(NamedTuple):
@@ -224,7 +235,7 @@ def _lesions(
 ) -> _Lesions:
     """Lesions round the focus; the first cyst, or most of the lens, lies within the patch there."""
     fluid, drusen = jnp.asarray(fluid, jnp.float32), jnp.asarray(drusen, jnp.float32)
-    (kind, number, side, wide, high, bright), cysts = jnp.split(chance.uniform("fluid"), [6])
+    (kind, number, side, wide, high), cysts = jnp.split(chance.uniform("fluid"), [5])
     across, deep, long, swelling, layer = cysts.reshape(5, CYSTS)
     first = np.arange(CYSTS) == 0
     there = fluid * (kind < 0.62) * (first | (np.arange(CYSTS) < 1 + number * CYSTS))
@@ -234,17 +245,21 @@ def _lesions(
     # In the fovea only the outer nuclear layer is thick enough.
     outer = (layer < 0.5) | (jnp.abs(places - fovea) < 900)
     layers = jnp.where(outer[:, None], _one_hot("outer_nuclear"), _one_hot("inner_nuclear"))
-    lens = focus + (2 * side - 1) * (PATCH_WIDTH / 2 - 260), 280 + 320 * wide, fluid * (kind > 0.42) * (45 + 40 * high)
+    lens = (
+        focus + (2 * side - 1) * (PATCH_WIDTH / 2 - 260),
+        280 + 320 * wide,
+        fluid * (kind > 0.42) * (45 + 40 * high),
+    )
     across, height, radius, seen = chance.uniform("foci")[1:].reshape(4, FOCI)
     seen = fluid * (chance.uniform("foci")[0] < 0.4) * (seen < 0.7)
     foci = focus + PATCH_WIDTH * (across - 0.5), 0.35 + 0.5 * height, seen * (12 + 8 * radius)
     across, wide, high = chance.uniform("drusen").reshape(3, DRUSEN)
-    bumps = focus + 1.5 * PATCH_WIDTH * (across - 0.5), 50 + 70 * wide, drusen * (20 + 45 * high)
+    bumps = focus + 2.5 * PATCH_WIDTH * (across - 0.5), 60 + 110 * wide, drusen * (20 + 40 * high)
     return _Lesions(
         places=places,
         radii=jnp.stack([deep, long]),
         layers=layers,
-        swelling=2 * deep * (0.2 + 0.8 * swelling),
+        swelling=2 * deep * 0.55 * swelling,
         lens=jnp.stack(lens),
         foci=jnp.stack(foci),
         drusen=jnp.stack(bumps),
@@ -257,7 +272,7 @@ def _boundaries(
     """Heights `(layers + 1, W)` of the layers' tops above Bruch's membrane, and zero, that of the choroid."""
     thickness, centre, _ = np.array(list(LAYERS.values())).T[..., None]
     _, whole, *numbers = chance.normal("anatomy")
-    scatter = jnp.exp(0.05 * whole + 0.07 * jnp.stack(numbers[: len(LAYERS)])[:, None])
+    scatter = jnp.exp(0.065 * whole + 0.07 * jnp.stack(numbers[: len(LAYERS)])[:, None])
     distance = (columns - fovea) / 1000
     dip = jnp.exp(-jnp.square(distance / 0.55))
     rim = jnp.exp(-jnp.square((jnp.abs(distance) - 1.0) / 0.5))
@@ -267,14 +282,18 @@ def _boundaries(
     shape += _one_hot("nerve_fibres")[:, None] * 0.20 * distance * (1 - dip)
     healthy = thickness * scatter * jnp.maximum(shape * (1 + 0.06 * curves[: len(LAYERS)]), 0.02)
     swollen = jnp.einsum(
-        "cl,cw->lw", lesions.layers, lesions.swelling[:, None] * _bumps(columns, lesions.places, lesions.radii[1])
+        "cl,cw->lw",
+        lesions.layers,
+        lesions.swelling[:, None] * _bumps(columns, lesions.places, 60 + 1.3 * lesions.radii[1]),
     )
     place, half, high = lesions.lens
     lens = high * jax.nn.relu(1 - jnp.square((columns - place) / half))
     place, wide, high = lesions.drusen
     drusen = (high[:, None] * _bumps(columns, place, wide)).max(0)
-    lifted = _one_hot("subretinal_fluid")[:, None] * lens + _one_hot("drusen")[:, None] * drusen
-    tops = jnp.cumsum((healthy + swollen + lifted)[::-1], axis=0)[::-1]
+    # The outer nuclear layer gives way, so that the inner retina is lifted less.
+    yielding = _one_hot("outer_nuclear")[:, None] * (0.6 * drusen + 0.5 * lens)
+    lifted = _one_hot("subretinal_fluid")[:, None] * lens + _one_hot("drusen")[:, None] * drusen - yielding
+    tops = jnp.cumsum(jax.nn.relu(healthy + swollen + lifted)[::-1], axis=0)[::-1]
     return jnp.concatenate([tops, jnp.zeros((1, columns.size))])
 
 
@@ -286,7 +305,6 @@ def _paint_layers(
     light = np.array([values[-1] for values in LAYERS.values()])[:, None] * jnp.exp(
         0.05 * numbers + 0.04 * splines["curve"][: len(LAYERS)]
     )
-    # The fluid's own scatter is its protein; it has no more texture than the vitreous.
     light = jnp.concatenate([jnp.full_like(light[:1], VITREOUS), light, jnp.full_like(light[:1], CHOROID)])
     depth = jax.nn.relu(-height)
     steps = light[1:] - light[:-1]
@@ -297,7 +315,8 @@ def _paint_layers(
     membrane = tops[LABELS["ellipsoid"] - 1] + 26
     drawn = drawn + 0.09 * jnp.exp(-jnp.square((height - membrane) / 6))
     # The choroid: dark vessels in a stroma whose light is lost with depth.
-    stroma = jnp.exp(-depth / 190) * (1 - 0.30 * jax.nn.sigmoid(4 * splines["ragged"][0] - 1) * jnp.tanh(depth / 25))
+    lumina = jax.nn.sigmoid(5 * splines["ragged"][0] - 2) * jnp.tanh(jnp.square(depth / 40))
+    stroma = jnp.exp(-depth / 150) * (1 - 0.45 * lumina)
     tissue = 1 + 0.05 * splines["broad"][0] + 0.07 * splines["fine"][0]
     return drawn * tissue * stroma, labels
 
@@ -336,8 +355,9 @@ def _paint_lesions(
     down = (height - (lesions.layers @ middles)[:, None]) / window.pixel[0]
     across = (window.columns - lesions.places[:, None]) / window.pixel[1]
     radii = lesions.radii / np.array(window.pixel)[:, None]
-    inside = _ellipse(down, across[:, None], radii[..., None, None]).max(0)
-    inside = jnp.minimum(inside + 0.35 * ragged, within)
+    cysts = _ellipse(down, across[:, None], jnp.maximum(radii, 1e-3)[..., None, None])
+    cysts = jnp.where(radii[0, :, None, None] > 0, cysts, -2)
+    inside = jnp.minimum(cysts.max(0) + 0.35 * ragged, within)
     fluid = LAYERS["subretinal_fluid"][-1]
     light = light + jnp.clip(0.5 + inside, 0, 1) * (fluid - light)
     labels = jnp.where(inside > 0, LABELS["cyst"], labels)
@@ -346,7 +366,7 @@ def _paint_lesions(
     radius = jnp.maximum(radius, 1e-3)[..., None]
     across = (window.columns - place)[:, None] / (1.6 * radius)
     dots = (jnp.square((height - middle[:, None]) / radius) + jnp.square(across)).min(0)
-    light = light + jnp.exp(-0.7 * dots) * (0.8 - light)
+    light = light + jnp.exp(-0.7 * dots) * (0.9 - light)
     labels = jnp.where(dots < 1, LABELS["focus"], labels)
     return light, labels
 
@@ -354,18 +374,22 @@ def _paint_lesions(
 def _acquire(chance: _Chance, window: _Window, curves: jax.Array, light: jax.Array) -> jax.Array:
     """The displayed image `(H, W)`: speckle, noise, and how well the scan was lit."""
     gain, offset, level, noise = chance.normal("exposure")
-    speckle, white = chance.noise(*light.shape)
-    spread = [_point_spread(size, width / pixel) for size, width, pixel in zip(light.shape, GRAIN, window.pixel, strict=True)]
-    speckle = SPECKLE * jnp.exp(0.15 * level) * (spread[0] @ speckle @ spread[1].T)
+    white = chance.noise(*light.shape)
+    spread = [
+        _point_spread(size, width / pixel)
+        for size, width, pixel in zip(light.shape, GRAIN, window.pixel, strict=True)
+    ]
+    speckle = SPECKLE * jnp.exp(0.15 * level) * (spread[0] @ white @ spread[1].T)
     light = light * jnp.exp(speckle - jnp.square(SPECKLE) / 2 + 0.06 * curves[-1])
-    light = light + 0.022 * jnp.exp(0.2 * noise) * white
-    return jnp.clip(jnp.exp(0.10 * gain) * light + 0.02 * jnp.clip(offset, -2, 2), 0, 1)
+    # The same numbers turned by half a circle, far from where they made the speckle, spare a second draw.
+    light = light + 0.022 * jnp.exp(0.2 * noise) * white[::-1, ::-1]
+    return jnp.clip(jnp.exp(0.13 * gain) * light + 0.02 * jnp.clip(offset, -2, 2), 0, 1)
 
 
 def _splines(chance: _Chance, window: _Window) -> dict[str, jax.Array]:
     """Smooth random curves `(count, W)` and fields `(count, H, W)` of about unit variance, by their names."""
     smooth = {}
-    for name, (deep, wide, _) in chance.SPLINES.items():
+    for name, (deep, wide, _) in SPLINES.items():
         across = _spline_basis(window.columns / SLICE_WIDTH, wide)
         smooth[name] = chance.coefficients[name] @ across.T
         if deep:
@@ -407,8 +431,7 @@ def _bumps(columns: jax.Array, places: jax.Array, widths: jax.Array) -> jax.Arra
 
 
 def _ellipse(down: jax.Array, across: jax.Array, radii: jax.Array) -> jax.Array:
-    """Signed distance `(N, H, W)` to first order, positive inside, to N ellipses; negative where a radius is zero."""
-    radii = jnp.maximum(radii, 1e-3)
+    """Signed distance `(N, H, W)` to first order, positive inside, to N ellipses."""
     p, q = down / radii[0], across / radii[1]
     norm = jnp.sqrt(p * p + q * q + 1e-12)
     slope = jnp.sqrt(jnp.square(p / radii[0]) + jnp.square(q / radii[1]) + 1e-12)
@@ -416,31 +439,32 @@ def _ellipse(down: jax.Array, across: jax.Array, radii: jax.Array) -> jax.Array:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Draws a contact sheet of slices and of patches at 64 and 32, fluid outlined in a copy below."""
+    """Draws a contact sheet: slices, patches of 64 and of 32 pixels, and copies with what is ill outlined."""
     from PIL import Image
 
     parser = argparse.ArgumentParser(description="Draw a contact sheet of OCT phantoms.")
     parser.add_argument("--output", required=True, help="PNG file to write")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    keys = jax.random.split(jax.random.key(options.seed), 32)
-    slices = [
-        jax.jit(jax.vmap(functools.partial(oct_slice, fluid=ill, drusen=bumps, flatten=flat)))(keys[first : first + 4])
-        for first, ill, bumps, flat in ((0, False, False, False), (0, True, False, True), (4, True, True, True))
-    ]
-    rows = [_row(sheet["image"], sheet["anomaly_mask"][..., None] * outline)
-            for sheet in slices for outline in (False, True)]  # fmt: skip
+    keys = jax.random.split(jax.random.key(options.seed), 16)
+    rows = []
+    for ill, bumps, flat in ((False, False, False), (True, False, True), (True, True, True)):
+        scan = jax.jit(jax.vmap(functools.partial(oct_slice, fluid=ill, drusen=bumps, flatten=flat)))(
+            keys[:4]
+        )
+        rows += [_row(scan["image"], scan["anomaly_mask"][..., None] & outline) for outline in (False, True)]
     for size in (64, 32):
-        draw = jax.jit(jax.vmap(lambda key, ill, size=size: oct_patch(key, size, fluid=ill)))
-        for ill in (False, True):
-            sheet = draw(keys[:16], jnp.full(16, ill))
-            for outline in (False, True)[: 1 + ill]:
-                image, mask = (np.kron(sheet[name], np.ones((1, 64 // size, 64 // size, 1))) for name in sheet)
-                rows.append(_row(image, mask * outline))
+        patches = jax.jit(jax.vmap(functools.partial(oct_patch, size=size)))
+        enlarge = np.ones((1, 64 // size, 64 // size, 1))
+        for fluid, outline in ((False, False), (True, False), (True, True)):
+            patch = patches(keys, fluid=jnp.full(16, fluid))
+            rows.append(
+                _row(np.kron(patch["image"], enlarge), np.kron(patch["fluid_mask"], enlarge) * outline)
+            )
     try:
         Image.fromarray(np.concatenate(rows)).save(options.output)
     except (OSError, ValueError) as error:
-        raise UserError(f"'{options.output}' cannot be written ({error}); name a PNG file in a folder") from error
+        raise UserError(f"'{options.output}' cannot be written: {error}") from error
 
 
 def _row(images: jax.Array, masks: jax.Array) -> np.ndarray:
