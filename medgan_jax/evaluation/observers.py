@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import signal, special
 
 from medgan_jax.errors import UserError
 
@@ -67,7 +67,7 @@ def mtf_from_edge(region, *, spacing: float, oversampling: int = 4) -> Mtf:
 
     The edge may run along either axis and must be tilted by a few degrees, so that rows sample it at different
     places (ISO 12233): a line fitted to the centroids of the rows' derivatives places every pixel relative to the edge; bins
-    of `1 / oversampling` pixel give the edge spread, its Hann-windowed derivative the line spread, whose Fourier
+    of `1 / oversampling` pixel give the edge spread, its derivative, tapered at the ends, the line spread, whose Fourier
     transform, less the transfer of binning and differencing, is the MTF. `mtf50` is NaN if it never falls to 0.5.
     """
     region = np.asarray(region, float)
@@ -126,7 +126,7 @@ def _mtf_from_distances(distance: np.ndarray, values: np.ndarray, spacing: float
     profile = np.bincount(index, values)[filled] / counts[filled]
     profile = np.interp(np.arange(counts.size), np.flatnonzero(filled), profile)
     line = np.diff(profile)
-    line = np.roll(line, line.size // 2 - int(np.abs(line).argmax())) * np.hanning(line.size)
+    line = np.roll(line, line.size // 2 - int(np.abs(line).argmax())) * signal.windows.tukey(line.size, 0.5)
     spectrum = np.abs(np.fft.rfft(line))
     per_pixel = np.fft.rfftfreq(line.size, 1 / oversampling)
     kept = per_pixel <= 1.0
