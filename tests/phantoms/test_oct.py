@@ -158,7 +158,7 @@ def test_statistics_of_brightness_do_not_tell(cases):
 def test_mean_image_and_look_up_table_help_little(cases):
     image = cases["image"].reshape(3 * COUNT, -1)
     healthy = image[2 * COUNT :]
-    assert 0.55 < shortcut_auc(np.abs(image - healthy.mean(0)).sum(1)) <= 0.78
+    assert 0.6 <= shortcut_auc(np.abs(image - healthy.mean(0)).sum(1)) <= 0.75
     # Look-up: how rare each brightness is among healthy pixels, wherever they are.
     rarity = -np.log(np.histogram(healthy, bins=32, range=(0, 1), density=True)[0] + 1e-3)
     assert shortcut_auc(rarity[np.minimum((image * 32).astype(int), 31)].mean(1)) <= 0.65
