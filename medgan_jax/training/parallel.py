@@ -112,12 +112,19 @@ class Layout:
 
 def make_layout(options: RunOptions, *, devices: Sequence[Any] | None = None) -> Layout:
     """The mesh that the options ask for, over all devices of all processes."""
-    devices = list(jax.devices() if devices is None else devices)
+    # Each process reads contiguous rows of a batch, so its devices stand side by side on the mesh.
+    by_process = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = list(by_process if devices is None else devices)
     space = options.mesh.space
     data = options.mesh.data or max(len(devices) // space, 1)
     if data * space > len(devices):
         raise UserError(
             f"--mesh.data {data} --mesh.space {space} needs {data * space} devices; there are {len(devices)}"
+        )
+    if jax.process_count() > 1 and data * space < len(devices):
+        raise UserError(
+            f"--mesh.data {data} --mesh.space {space} takes {data * space} of {len(devices)} devices; with several "
+            "processes the mesh takes all of them"
         )
     if options.parallel == "pmap" and space > 1:
         raise UserError("--parallel pmap splits batches only; use --parallel jit with --mesh.space")
@@ -156,12 +163,12 @@ class JitExecutor:
 
     def initialise(self, batch: Tree, seed: int) -> TrainState:
         """Canonical first state of the stage for one seed."""
-        return self._initialise(self.layout.put(batch, stacked=self.stacked), self.frozen, jnp.int32(seed))
+        return self._initialise(self.layout.put(batch, stacked=self.stacked), self.frozen, np.int32(seed))
 
     def carry_over(self, previous: TrainState, fresh: TrainState, batch: Tree, seed: int) -> TrainState:
         """Canonical first state that goes on from the last state of the stage before."""
         batch = self.layout.put(batch, stacked=self.stacked)
-        return self._carry_over(previous, fresh, batch, self.frozen, jnp.int32(seed))
+        return self._carry_over(previous, fresh, batch, self.frozen, np.int32(seed))
 
     def put(self, batches: Sequence[Tree]) -> Tree:
         """Host batches, one for each lane, as the argument of `step`."""
@@ -169,11 +176,11 @@ class JitExecutor:
 
     def step(self, state: TrainState, batch: Tree, seeds: Sequence[int]) -> tuple[TrainState, dict]:
         """Plays one step; the state is donated. Terms are scalars, or `(lanes,)`."""
-        return self._step(state, batch, self.frozen, jnp.int32(seeds[0]))
+        return self._step(state, batch, self.frozen, np.int32(seeds[0]))
 
     def lower(self, state: TrainState, batch: Tree, seeds: Sequence[int]):
         """The lowered step, to look at its program or its memory."""
-        return self._step.lower(state, batch, self.frozen, jnp.int32(seeds[0]))
+        return self._step.lower(state, batch, self.frozen, np.int32(seeds[0]))
 
     def enter(self, states: Sequence[TrainState]) -> TrainState:
         """Canonical states, one for each lane, in the form that `step` takes."""
@@ -188,13 +195,15 @@ class PmapExecutor(JitExecutor):
     """The same pure step compiled per device by `pmap`, with gradients and statistics averaged over devices."""
 
     def compile_step(self, step):
-        self.local_devices = [d for d in self.layout.mesh.devices.flat if d.process_index == jax.process_index()]
         devices = list(self.layout.mesh.devices.flat)
+        # How `pmap` lays out its results: arguments laid out alike are taken as they are, without compiling again.
+        self._rows = NamedSharding(_mesh(devices, (axes.DEVICES,), (len(devices),)), P(axes.DEVICES))
+        self._frozen_copies = self._copies(self.frozen)
         return jax.pmap(step, axis_name=axes.DEVICES, donate_argnums=0, in_axes=(0, 0, 0, None), devices=devices)
 
-    def put(self, batches: Sequence[Tree]) -> Tree:
+    def put(self, batches):
         index, count = self.layout.hosts
-        devices, axis = len(self.local_devices), 1 if self.stacked else 0
+        devices, axis = self._rows.mesh.size // count, 1 if self.stacked else 0
 
         def split(leaf):
             leaf = np.asarray(leaf)
@@ -205,18 +214,21 @@ class PmapExecutor(JitExecutor):
                     "change the batch size or --mesh.data"
                 )
             parts = leaf.reshape(*leaf.shape[:axis], devices, rows // devices, *leaf.shape[axis + 1 :])
-            return np.moveaxis(parts, axis, 0)
+            parts = np.moveaxis(parts, axis, 0)
+
+            def part(where):
+                return parts[where[0].start - index * devices][None]
+
+            return jax.make_array_from_callback((devices * count, *parts.shape[1:]), self._rows, part)
 
         return jax.tree.map(split, batches[0])
 
     def step(self, state, batch, seeds):
-        if not hasattr(self, "_frozen_copies"):
-            self._frozen_copies = self._copies(self.frozen)
-        state, terms = self._step(state, batch, self._frozen_copies, jnp.int32(seeds[0]))
+        state, terms = self._step(state, batch, self._frozen_copies, np.int32(seeds[0]))
         return state, {name: value.addressable_data(0).reshape(()) for name, value in terms.items()}
 
     def lower(self, state, batch, seeds):
-        return self._step.lower(state, batch, self._copies(self.frozen), jnp.int32(seeds[0]))
+        return self._step.lower(state, batch, self._frozen_copies, np.int32(seeds[0]))
 
     def enter(self, states):
         return self._copies(states[0])
@@ -225,11 +237,11 @@ class PmapExecutor(JitExecutor):
         return [self.layout.replicate(jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0))[0], state))]
 
     def _copies(self, tree):
-        count = len(self.local_devices)
+        count = self._rows.mesh.size
 
         def copies(leaf):
             leaf = np.asarray(leaf.addressable_data(0))
-            return np.broadcast_to(leaf, (count, *leaf.shape))
+            return jax.make_array_from_callback((count, *leaf.shape), self._rows, lambda where: leaf[None])
 
         return jax.tree.map(copies, tree)
 
@@ -262,7 +274,7 @@ class SeedsExecutor(JitExecutor):
             axis_names={"seed"},
             check_vma=False,
         )
-        return jax.jit(lanes, donate_argnums=0)
+        return jax.jit(lanes, donate_argnums=0, out_shardings=NamedSharding(self.seed_mesh, P("seed")))
 
     def initialise(self, batch, seed):
         return self.single.initialise(batch, seed)

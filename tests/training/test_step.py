@@ -587,6 +587,38 @@ def test_rematerialised_blocks_change_no_value():
     assert_close(results[0].variables, results[1].variables)
 
 
+def test_repeats_are_one_loop_of_the_size_of_one_update():
+    def critic(nets, batch, context):
+        fake = nets.G.peek(batch["noisy"])
+        slope = jax.grad(lambda x: nets.D(x).sum())(batch["clean"])
+        penalty = jnp.mean((jnp.sqrt((slope**2).sum((1, 2, 3)) + 1e-12) - 1) ** 2)
+        return nets.D(fake).mean() - nets.D(batch["clean"]).mean() + penalty, Terms(nets)
+
+    def generator(nets, batch, context):
+        fake, nets = nets.G.update(batch["noisy"])
+        return -nets.D(fake).mean(), Terms(nets)
+
+    def compiled(*turns):
+        game = stage({"G": Generator(8), "D": Critic(8)}, *turns, prepare=games.shifted)
+        leading = (game.repeats,) if game.repeats > 1 else ()
+        batch = {"image": jax.ShapeDtypeStruct((*leading, 4, 16, 16, 1), jnp.float32)}
+        state = jax.eval_shape(make_initialise(game), batch, {}, 0)
+        program = jax.jit(make_step(game)).lower(state, batch, {}, 0).compile()
+        text = program.as_text()
+        # Any other layout takes the compiler's slow loops where it stands inside `while`.
+        layouts = {line.split("dim_labels=")[1].split(",")[0].split()[0] for line in text.splitlines() if " convolution(" in line}
+        assert layouts <= {"b01f_01io->b01f"}
+        return text, text.count(" = "), program.cost_analysis()["flops"]
+
+    move = phase("G", ("G",), generator)
+    once, five = (phase("D", ("D",), critic, repeats=repeats) for repeats in (1, 5))
+    (_, one_size, one_work), (text, size, work) = compiled(once, move), compiled(five, move)
+    assert size < 2 * one_size
+    # The compiler's estimate counts the body of a loop once.
+    assert '"known_trip_count":{"n":"5"}' in text
+    assert work <= 1.15 * one_work
+
+
 # -- experiments ------------------------------------------------------------------------------------------------
 
 
