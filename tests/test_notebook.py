@@ -1,0 +1,52 @@
+"""The notebook runs from its first cell to its last, and its two forms hold the same cells."""
+
+import os
+import pathlib
+import re
+
+import jupytext
+import nbclient
+import pytest
+
+NOTEBOOKS = pathlib.Path(__file__).resolve().parents[1] / "notebooks"
+SCRIPTS = sorted(NOTEBOOKS.glob("*.py"))
+INLINE_FIGURES = "module://matplotlib_inline.backend_inline"
+
+
+def cells(path):
+    return [(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
+
+
+def run(path, folder):
+    """The notebook after a run in `folder`, in a kernel that finds the package in this checkout."""
+    notebook = jupytext.read(path)
+    search = os.pathsep.join(filter(None, (str(NOTEBOOKS.parent), os.environ.get("PYTHONPATH"))))
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
+    client.execute(env={**os.environ, "PYTHONPATH": search, "MPLBACKEND": INLINE_FIGURES})
+    return notebook
+
+
+def outputs(notebook):
+    return [output for cell in notebook.cells for output in cell.get("outputs", ())]
+
+
+def test_every_notebook_has_both_forms():
+    assert SCRIPTS
+    assert {path.stem for path in SCRIPTS} == {path.stem for path in NOTEBOOKS.glob("*.ipynb")}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_both_forms_hold_the_same_cells(script):
+    assert cells(script) == cells(script.with_suffix(".ipynb"))
+
+
+def test_a_loss_is_prototyped_from_the_first_cell_to_the_figure(tmp_path):
+    notebook = run(NOTEBOOKS / "prototype_a_loss.ipynb", tmp_path)
+    text = "".join(output.text for output in outputs(notebook) if output.output_type == "stream")
+    covered = {name: int(modes) for name, modes in re.findall(r"^(.+): (\d) of 8 modes", text, re.MULTILINE)}
+    assert set(covered) == {"gradient penalty", "hinge", "hinge with R1"}
+    # An untrained generator covers none.
+    assert covered["gradient penalty"] >= 6
+    assert any("image/png" in output.get("data", {}) for output in outputs(notebook))
