@@ -173,6 +173,27 @@ class Checkpoints:
         description = self._chosen_description(folder)
         return _load(folder, template, _table(description)), description["metadata"]
 
+    def arrays(self, *, kind: Kind = "last") -> dict[str, np.ndarray] | None:
+        """All numeric leaves of the newest checkpoint that verifies, by path such as 'params/G/kernel'.
+
+        For taking parts of a state into another run. None if there is no checkpoint at all; raises UserError as
+        `restore` does.
+        """
+        self.wait()
+
+        def check(folder: pathlib.Path) -> None:
+            self._checked_description(folder)
+            _verify(folder)
+
+        chosen = agreement.decide_on_first(lambda: self._choose(kind, None, check))
+        if not chosen:
+            return None
+        folder = self._folder(kind) / chosen
+        table = _table(self._chosen_description(folder))
+        numeric = {name: leaf for name, leaf in table.items() if leaf.implementation is None}
+        template = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in numeric.items()}
+        return _load(folder, template, table)
+
     def metadata(self, kind: Kind = "last", step: int | None = None) -> dict | None:
         """The metadata of the newest checkpoint whose metadata verify, without its arrays; None if none is.
 

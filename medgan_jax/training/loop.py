@@ -7,9 +7,11 @@ randomness go on by themselves, because both are functions of (seed, step).
 
 import contextlib
 import hashlib
+import json
 import pathlib
 import signal
 import threading
+import time
 from collections.abc import Sequence
 
 import jax
@@ -20,7 +22,7 @@ from medgan_jax.configuration import RunOptions
 from medgan_jax.data.pipeline import Prefetch, train_batches
 from medgan_jax.errors import DamagedCheckpointError, UserError
 from medgan_jax.game import Experiment, Stage, TrainState
-from medgan_jax.training import evaluation, health, writers
+from medgan_jax.training import agreement, evaluation, health, writers
 from medgan_jax.training.checkpoints import Checkpoints, import_weights
 from medgan_jax.training.parallel import Layout, make_executor
 
@@ -31,7 +33,7 @@ class StopSignal:
     """Notes SIGTERM while it is entered, so that the loop can save and leave at a step that all processes agree on."""
 
     def __init__(self):
-        self.received = False
+        self.received, self.noticed = False, False
 
     def __enter__(self):
         self._previous = None
@@ -46,21 +48,22 @@ class StopSignal:
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
 
-    def agreed(self) -> bool:
-        """Whether any process was told to stop: the same answer in all of them."""
+    def agree(self) -> None:
+        """Sets `noticed` in all processes alike, if any of them was told to stop."""
         if jax.process_count() == 1:
-            return self.received
+            self.noticed = self.received
+            return
         from jax.experimental import multihost_utils
 
-        return bool(np.any(multihost_utils.process_allgather(np.array(self.received))))
+        self.noticed = bool(np.any(multihost_utils.process_allgather(np.array(self.received))))
 
 
 class Lane:
     """One seed of a run: its directory, checkpoints, curves, and the best validation value so far."""
 
-    def __init__(self, seed: int, directory: pathlib.Path, say):
+    def __init__(self, seed: int, directory: pathlib.Path, warn):
         self.seed, self.directory = seed, directory
-        self.checkpoints = Checkpoints(directory / "checkpoints", schema=SCHEMA, warn=say)
+        self.checkpoints = Checkpoints(directory / "checkpoints", schema=SCHEMA, warn=warn)
         self.curves: writers.CurveWriter | None = None
         self.best: dict = {"value": None, "step": None, "evaluations_since": 0}
 
@@ -118,21 +121,27 @@ class TrainingRun:
         self.ends = np.cumsum([stage.steps for stage in self.experiment.stages]).tolist()
         self.stop_at = min(self.ends[-1], options.steps or self.ends[-1])
         self.display = None
-        self.lanes = [Lane(s, d, self.say) for s, d in zip(seeds, directories, strict=True)]
+        self.lanes = [Lane(s, d, self.warn) for s, d in zip(seeds, directories, strict=True)]
         self.step, self.stage_index, self.finished = 0, 0, False
         self.state = None
         self.saved_step = None
+        self.seconds_before, self.began = 0.0, time.perf_counter()
 
     # -- talking ------------------------------------------------------------------------------------------------
 
     def say(self, line: str) -> None:
         """A line for the person who watches, from process 0."""
+        if self.options.progress:
+            self.warn(line)
+
+    def warn(self, line: str) -> None:
+        """A line that must not be missed, from process 0, with or without a progress display."""
         if jax.process_index() != 0:
             return
         if self.display is not None:
             self.display.say(line)
-        elif self.options.progress:
-            writers.rich.console.Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+        else:
+            writers.say(line)
 
     # -- starting and resuming ----------------------------------------------------------------------------------
 
@@ -159,7 +168,8 @@ class TrainingRun:
         return [executor.initialise(batch, lane.seed) for batch, lane in zip(batches, self.lanes, strict=True)]
 
     def templates(self, index: int) -> list[TrainState]:
-        return [template_of(state) for state in self.fresh_states(index)]
+        executor, stage = self.executors.stage(index), self.experiment.stages[index]
+        return [executor.template(batch) for batch in self.first_batches(stage)]
 
     def start(self) -> None:
         """Takes up the newest state that all lanes can give, or begins."""
@@ -172,6 +182,7 @@ class TrainingRun:
             states, metadata = found
             self.stage_index, self.step = metadata[0]["stage"], metadata[0]["step"]
             self.finished = all(each["finished"] for each in metadata)
+            self.seconds_before = metadata[0]["seconds"]
             for lane, each in zip(self.lanes, metadata, strict=True):
                 lane.best = each["best"]
             self.say(f"resuming at step {self.step}")
@@ -182,9 +193,14 @@ class TrainingRun:
 
     def restore(self):
         """States and metadata at the newest step that verifies in every lane; None to begin anew."""
-        common = set.intersection(*(set(lane.checkpoints.steps()) for lane in self.lanes))
+
+        def common_steps() -> str:
+            return json.dumps(sorted(set.intersection(*(set(lane.checkpoints.steps()) for lane in self.lanes))))
+
+        # Process 0 looks, so that all walk down the same steps.
+        common = json.loads(agreement.decide_on_first(common_steps))
         damaged = None
-        for step in sorted(common, reverse=True):
+        for step in reversed(common):
             try:
                 metadata = [lane.checkpoints.metadata(step=step) for lane in self.lanes]
                 templates = self.templates(metadata[0]["stage"])
@@ -202,17 +218,19 @@ class TrainingRun:
     def run(self) -> int:
         """Trains; returns the step that was reached."""
         with contextlib.ExitStack() as stack:
+            stop = stack.enter_context(StopSignal())
             for lane in self.lanes:
                 stack.callback(lane.close)
             self.start()
-            stop = stack.enter_context(StopSignal())
             while not self.finished and self.step < self.stop_at:
                 if self.step >= self.ends[self.stage_index]:
                     self.next_stage()
-                if not self.play_stage(stop):
-                    self.say(f"stopped at step {self.step} by SIGTERM; the same command goes on from there")
+                self.play_stage(stop)
+                if stop.noticed:
                     break
             self.save(wait=True)
+            if stop.noticed and not self.finished and self.step < self.stop_at:
+                self.warn(f"stopped at step {self.step} by SIGTERM; the same command goes on from there")
         return self.step
 
     def next_stage(self) -> None:
@@ -241,10 +259,14 @@ class TrainingRun:
             )
             for lane in self.lanes
         ]
-        return zip(*streams, strict=True)
+        try:
+            yield from zip(*streams, strict=True)
+        finally:
+            for stream in streams:
+                stream.close()
 
-    def play_stage(self, stop: StopSignal) -> bool:
-        """Plays the present stage to its end or to `stop_at`; False if a signal asked to stop."""
+    def play_stage(self, stop: StopSignal) -> None:
+        """Plays the present stage to its end, to `stop_at`, or until a signal asks to stop."""
         stage, executor = self.experiment.stages[self.stage_index], self.executors.stage(self.stage_index)
         end = min(self.ends[self.stage_index], self.stop_at)
         images = self.config.batch_size * len(self.lanes)
@@ -256,26 +278,25 @@ class TrainingRun:
             stack.callback(self.forget_display)
             stack.callback(profiler.stop)
             prefetch = stack.enter_context(Prefetch(self.batches(stage), executor.put))
-            while self.step < end and not self.finished:
+            first = self.step + 1
+            while self.step < end and not self.finished and not stop.noticed:
                 self.state, terms = executor.step(self.state, next(prefetch), self.seeds)
                 self.step += 1
                 pending.append((self.step, terms))
-                if len(pending) == 1 and self.display._first + 1 == self.step:
+                if self.step == first:
                     jax.block_until_ready(terms)
                     prefetch.seconds_waited = 0.0
-                    self.display.begin()
+                    self.display.begin(self.step)
                 profiler.after(self.step)
                 due = self.due(end)
                 if self.step % self.options.log_every == 0 or any(due.values()):
                     self.flush(pending, stage, prefetch.seconds_waited)
-                    if stop.agreed():
-                        self.save()
-                        return False
-                if due["evaluation"]:
-                    self.evaluate()
-                if due["checkpoint"]:
-                    self.save()
-        return True
+                    stop.agree()
+                    with self.display.pause():
+                        if due["evaluation"]:
+                            self.evaluate()
+                        if due["checkpoint"]:
+                            self.save()
 
     def due(self, end: int) -> dict[str, bool]:
         at_end = self.step == end
@@ -299,10 +320,10 @@ class TrainingRun:
         for step, terms in zip(steps, fetched, strict=True):
             found = health.first_non_finite(terms, phases)
             if found is not None:
-                kept = self.saved_step if self.saved_step is not None else "none"
+                where = self.lane_words(terms[f"{found[0]}/{found[1]}"])
                 raise UserError(
-                    f"step {step}: term {found[1]!r} of phase {found[0]!r} is not finite; the run stops "
-                    f"(last good checkpoint: step {kept}); lower the learning rate or look at the input"
+                    f"step {step}{where}: term {found[1]!r} of phase {found[0]!r} is not finite; the run stops "
+                    f"(last good checkpoint: {self.kept()}); lower the learning rate or look at the input"
                 )
         speeds = None
         for number, lane in enumerate(self.lanes):
@@ -310,6 +331,17 @@ class TrainingRun:
             if speeds is None:
                 speeds = self.display.show(self.step, waited, means)
             lane.write(self.step, {**means, **speeds})
+
+    def kept(self) -> str:
+        """The newest checkpoint, in words."""
+        return "none" if self.saved_step is None else f"step {self.saved_step}"
+
+    def lane_words(self, values) -> str:
+        """Which seeds have a value that is not finite, in words, where there are several."""
+        if len(self.lanes) == 1:
+            return ""
+        bad = [str(lane.seed) for lane, value in zip(self.lanes, np.ravel(values), strict=True) if not np.isfinite(value)]
+        return f", seed {', '.join(bad)}"
 
     # -- evaluating and saving ----------------------------------------------------------------------------------
 
@@ -326,13 +358,17 @@ class TrainingRun:
             measured = evaluator.method(state, source, limit=self.config.evaluation_cases)
             table = evaluation.summarise(self.experiment, measured)
             scalars = {f"validation/{name}": row["mean"] for name, row in table.items() if row["mean"] is not None}
-            images = evaluation.diversity_images(measured.images, self.experiment.images)
-            if images is not None:
-                scalars["health/diversity"] = float(health.diversity(images))
+            if measured.generated is not None:
+                scalars["health/diversity"] = float(health.diversity(jnp.asarray(measured.generated)))
             lane.write(self.step, scalars)
             if jax.process_index() == 0 and measured.images:
                 path = lane.directory / "samples" / f"step_{self.step:08d}.png"
-                writers.write_grid(path, measured.images, value_range=self.experiment.value_range)
+                writers.write_grid(
+                    path,
+                    measured.images,
+                    value_range=self.experiment.value_range,
+                    ranges=self.experiment.image_ranges,
+                )
             self.say(
                 f"step {self.step}  validation  "
                 + "  ".join(f"{name} {row['mean']:.4g}" for name, row in table.items() if row["mean"] is not None)
@@ -365,6 +401,7 @@ class TrainingRun:
             "step": self.step,
             "seed": lane.seed,
             "best": lane.best,
+            "seconds": self.seconds_before + time.perf_counter() - self.began,
             "finished": self.finished or self.step >= self.ends[-1],
         }
 
@@ -372,6 +409,12 @@ class TrainingRun:
         """Saves the present state of every lane, unless it is saved already."""
         if self.saved_step != self.step and self.step > 0:
             for lane, state in zip(self.lanes, self.canonical(), strict=True):
+                bad = health.non_finite_network({"params": state.params, "variables": state.variables})
+                if bad is not None:
+                    raise UserError(
+                        f"step {self.step}: network {bad!r} holds a value that is not finite; the run stops (last good "
+                        f"checkpoint: {self.kept()}); lower the learning rate or look at the input"
+                    )
                 lane.checkpoints.save(self.step, state, self.metadata(lane))
             self.saved_step = self.step
         if wait:
@@ -402,20 +445,15 @@ class Profiler:
             self._running = False
 
 
-def template_of(state: TrainState) -> TrainState:
-    """Shapes, types and shardings of a state, for restoring."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
-
-
 def warm_start(state: TrainState, path: str, say) -> TrainState:
     """`state` with the parameters and statistics that the weights at `path` have for it; the rest stays as it was."""
-    weights = dict(jax.tree_util.tree_leaves_with_path(import_weights(weights_file(path))))
+    weights = weights_by_name(pathlib.Path(path))
     own = {"params": state.params, "variables": state.variables}
     taken = 0
 
     def choose(tree_path, leaf):
         nonlocal taken
-        value = weights.get(tree_path)
+        value = weights.get(jax.tree_util.keystr(tree_path, simple=True, separator="/"))
         if value is None or value.shape != leaf.shape:
             return leaf
         taken += 1
@@ -429,7 +467,15 @@ def warm_start(state: TrainState, path: str, say) -> TrainState:
     return state.replace(**filled, ema=jax.tree.map(jnp.copy, average))
 
 
-def weights_file(path: str) -> pathlib.Path:
-    """The weights that `path` means: a file itself, or the exported weights of a work directory."""
-    path = pathlib.Path(path)
-    return path / "weights.safetensors" if path.is_dir() else path
+def weights_by_name(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Arrays by path from an exported weights file, or from the best (else last) checkpoint of a work directory."""
+    if not path.is_dir():
+        leaves = jax.tree_util.tree_leaves_with_path(import_weights(path))
+        return {jax.tree_util.keystr(tree_path, simple=True, separator="/"): leaf for tree_path, leaf in leaves}
+    with contextlib.closing(Checkpoints(path / "checkpoints", schema=SCHEMA, warn=lambda line: None)) as checkpoints:
+        for kind in ("best", "last"):
+            arrays = checkpoints.arrays(kind=kind)
+            if arrays is not None:
+                return arrays
+    raise UserError(f"--init_from {path}: the folder holds no checkpoint of a run")
+

@@ -14,12 +14,12 @@ import numpy as np
 
 from medgan_jax.configuration import RunOptions, as_dict
 from medgan_jax.data.formats import check_image, read_image, write_image
-from medgan_jax.errors import UserError
+from medgan_jax.errors import DamagedCheckpointError, UserError
 from medgan_jax.game import Experiment, TrainState, inference_networks
 from medgan_jax.review import catalogue
 from medgan_jax.training import evaluation, writers
 from medgan_jax.training.checkpoints import Checkpoints, export_weights
-from medgan_jax.training.loop import SCHEMA, Executors, TrainingRun, data_seed, template_of
+from medgan_jax.training.loop import SCHEMA, Executors, TrainingRun, data_seed
 from medgan_jax.training.parallel import Layout, lanes_for, make_layout, start_processes
 from medgan_jax.training.step import INFER, run_key
 from medgan_jax.training.summary import print_summary
@@ -76,7 +76,8 @@ def train(factory: Factory, config: Any, options: RunOptions) -> None:
     use_compilation_cache()
     experiment = factory(config)
     layout = make_layout(options)
-    lanes = lanes_for(options, layout)
+    # A seed that stops early must not go on because others do.
+    lanes = 1 if experiment.early_stopping else lanes_for(options, layout)
     directories = lane_directories(options)
     groups = [list(directories)] if lanes > 1 else [[seed] for seed in directories]
     executors = Executors(experiment, layout, options, lanes)
@@ -114,19 +115,19 @@ def trained_state(
 ) -> tuple[TrainState, dict]:
     """The best state of a run, or its last where none was chosen, and the metadata of its checkpoint."""
     last = len(experiment.stages) - 1
-    notices: list[str] = []
-    checkpoints = Checkpoints(directory / "checkpoints", schema=SCHEMA, warn=notices.append)
+    checkpoints = Checkpoints(directory / "checkpoints", schema=SCHEMA, warn=writers.say)
     with contextlib.closing(checkpoints):
         for kind in ("best", "last"):
-            metadata = checkpoints.metadata(kind)
-            if metadata is None:
-                continue
-            if metadata["stage"] != last:
-                break
-            stage = experiment.stages[last]
-            batch = first_batch(stage, seed)
-            template = template_of(executors.stage(last).initialise(batch, seed))
-            return checkpoints.restore(template, kind=kind)
+            try:
+                metadata = checkpoints.metadata(kind)
+                if metadata is not None and metadata["stage"] == last:
+                    template = executors.stage(last).template(first_batch(experiment.stages[last], seed))
+                    return checkpoints.restore(template, kind=kind)
+            except DamagedCheckpointError as error:
+                # The checkpoints of the other kind may be whole.
+                if kind == "last":
+                    raise
+                writers.say(f"{error}; the last state is taken")
     raise UserError(
         f"{directory} holds no state of the last stage yet; train it first: "
         f"python -m medgan_jax train {experiment.id} --workdir {directory}"
@@ -185,6 +186,7 @@ def evaluate_seed(experiment: Experiment, executors: Executors, directory: pathl
         "experiment": experiment.id,
         "step": metadata["step"],
         "seed": seed,
+        "train_seconds": metadata["seconds"],
         "data": {"source": source.name, "fingerprint": source.fingerprint, "n": measured.cases},
         "metrics": evaluation.summarise(experiment, measured, calibrations[0]),
         "baseline": None if baseline is None else evaluation.summarise(experiment, baseline, calibrations[1]),
