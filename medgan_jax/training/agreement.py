@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from medgan_jax.errors import UserError
+from medgan_jax.errors import DamagedCheckpointError, UserError
 
 _BYTES = 1 << 14
 _CHARACTERS = 2048
@@ -43,7 +43,7 @@ def decide_on_first(decide: Callable[[], str]) -> str:
     """What `decide()` returns in process 0, in every process.
 
     An exception of `decide()` ends every process: that exception in process 0, a `UserError` with its text
-    elsewhere.
+    elsewhere (a `DamagedCheckpointError` where it is one, because a run may go on with an older checkpoint).
     """
     if jax.process_count() == 1:
         return decide()
@@ -54,10 +54,11 @@ def decide_on_first(decide: Callable[[], str]) -> str:
         # Whatever it is, the others wait for an answer and would wait for ever.
         except Exception as raised:
             error = raised
-            outcome = json.dumps({"error": str(raised)[: _CHARACTERS // 2]}, ensure_ascii=False)
+            damaged = isinstance(raised, DamagedCheckpointError)
+            outcome = json.dumps({"error": str(raised)[: _CHARACTERS // 2], "damaged": damaged}, ensure_ascii=False)
     first = json.loads(gather_texts(outcome)[0])
     if error is not None:
         raise error
     if "error" in first:
-        raise UserError(first["error"])
+        raise (DamagedCheckpointError if first["damaged"] else UserError)(first["error"])
     return first["decision"]

@@ -14,15 +14,19 @@ from medgan_jax.data.pipeline import evaluation_batches
 from medgan_jax.game import Experiment, Stage, TrainState, Tree, inference_networks
 from medgan_jax.training.parallel import Layout
 from medgan_jax.training.step import INFER, run_key
-from medgan_jax.training.writers import to_json_number
+from medgan_jax.training.writers import to_json_number, writing
 
 
 @dataclasses.dataclass
 class Measured:
-    """Values of every metric over cases: `values[metric]` is `(n,)`, or a dict of such arrays; with some images."""
+    """Values of every metric over cases: `values[metric]` is `(n,)`, or a dict of such arrays; with some images.
+
+    images: those that the experiment shows. generated: of these, the first that comes from `infer`, or None.
+    """
 
     values: dict[str, Any]
     images: dict[str, np.ndarray]
+    generated: np.ndarray | None
     cases: int
 
 
@@ -43,7 +47,8 @@ class Evaluator:
         if self.experiment.compare is not None:
             output, reference = self.experiment.compare
             images["error"] = jnp.abs(outputs[output] - batch[reference])
-        return values, images
+        generated = next((outputs[name] for name in self.experiment.images if name in outputs), None)
+        return values, images, generated
 
     def _measure_method(self, state: TrainState, frozen: Tree, batch: Tree, key: jax.Array):
         batch = self.stage.prepare(batch, key)
@@ -86,19 +91,20 @@ class Evaluator:
             if limit is not None and done >= limit:
                 return
             key = jax.random.fold_in(run_key(0, INFER), number)
+            yield self.layout.put(batch), real if limit is None else min(real, limit - done), key
             done += real
-            yield self.layout.put(batch), real, key
 
     def _run(self, measure, source, limit: int | None) -> Measured:
         parts, pictures, cases = [], [], 0
         for batch, real, key in self._batches(source, limit):
-            values, images = jax.device_get(measure(batch, key))
-            parts.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:real], values))
+            values, *shown = jax.device_get(measure(batch, key))
+            own = lambda tree, real=real: jax.tree.map(lambda leaf: np.asarray(leaf)[:real], tree)  # noqa: E731
+            parts.append(own(values))
             if cases < 8:
-                pictures.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:real], images))
+                pictures.append(own(shown))
             cases += real
         join = lambda *leaves: np.concatenate(leaves)  # noqa: E731
-        return Measured(jax.tree.map(join, *parts), jax.tree.map(join, *pictures), cases)
+        return Measured(jax.tree.map(join, *parts), *jax.tree.map(join, *pictures), cases)
 
 
 def summarise(experiment: Experiment, measured: Measured, calibration: Measured | None = None) -> dict[str, dict]:
@@ -145,7 +151,7 @@ def write_cases(
     columns |= flat_columns("", measured.values)
     if baseline is not None:
         columns |= flat_columns(f"{prefix}/", baseline.values)
-    with path.open("w", newline="") as file:
+    with writing(path), path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
@@ -160,9 +166,3 @@ def flat_columns(prefix: str, values: Mapping[str, Any]) -> dict[str, np.ndarray
         elif np.ndim(value) == 1:
             columns[prefix + name] = np.asarray(value)
     return columns
-
-
-def diversity_images(images: Mapping[str, np.ndarray], names: Sequence[str]) -> jnp.ndarray | None:
-    """The images whose diversity is logged: the last but not the target or error, or None."""
-    shown = [name for name in names if name in images and name not in ("target", "error", "input")]
-    return jnp.asarray(images[shown[-1]]) if shown else None

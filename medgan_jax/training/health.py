@@ -1,6 +1,7 @@
 """Signals of a run's health: non-finite values with their names, and the diversity of what is generated."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,21 @@ def first_non_finite(terms: Mapping[str, np.ndarray], phases: Sequence[str]) -> 
             phase, term = name.split("/", 1)
             return phase, term
     return None
+
+
+def non_finite_network(trees: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Name of the first network with a value that is not finite in any of `{part: {network: tree}}`; None if none."""
+    found = jax.device_get(_all_finite(trees))
+    return next((name for part in found.values() for name, finite in part.items() if not finite), None)
+
+
+@jax.jit
+def _all_finite(trees):
+    def finite(tree):
+        floating = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in floating]))
+
+    return {part: {name: finite(tree) for name, tree in networks.items()} for part, networks in trees.items()}
 
 
 def diversity(images: jax.Array) -> jax.Array:

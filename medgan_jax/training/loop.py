@@ -199,18 +199,18 @@ class TrainingRun:
 
         # Process 0 looks, so that all walk down the same steps.
         common = json.loads(agreement.decide_on_first(common_steps))
-        damaged = None
         for step in reversed(common):
-            try:
+            with contextlib.suppress(DamagedCheckpointError):
                 metadata = [lane.checkpoints.metadata(step=step) for lane in self.lanes]
                 templates = self.templates(metadata[0]["stage"])
                 pairs = zip(self.lanes, templates, strict=True)
                 restored = [lane.checkpoints.restore(template, step=step) for lane, template in pairs]
                 return [state for state, _ in restored], metadata
-            except DamagedCheckpointError as error:
-                damaged = error
-        if damaged is not None:
-            raise damaged
+        if common:
+            raise DamagedCheckpointError(
+                f"none of the checkpoints in {self.lanes[0].directory} verifies (steps {', '.join(map(str, common))}); "
+                "restore the directory from a copy, or start again in another work directory"
+            )
         return None
 
     # -- playing ------------------------------------------------------------------------------------------------

@@ -165,6 +165,13 @@ class JitExecutor:
         """Canonical first state of the stage for one seed."""
         return self._initialise(self.layout.put(batch, stacked=self.stacked), self.frozen, np.int32(seed))
 
+    def template(self, batch: Tree) -> TrainState:
+        """Shapes, types and shardings of a canonical state, for restoring; nothing is computed."""
+        batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype), batch)
+        shapes = jax.eval_shape(make_initialise(self.stage), batch, self.stage.frozen_variables, np.int32(0))
+        canonical = self.layout.replicated
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=canonical), shapes)
+
     def carry_over(self, previous: TrainState, fresh: TrainState, batch: Tree, seed: int) -> TrainState:
         """Canonical first state that goes on from the last state of the stage before."""
         batch = self.layout.put(batch, stacked=self.stacked)
@@ -278,6 +285,9 @@ class SeedsExecutor(JitExecutor):
 
     def initialise(self, batch, seed):
         return self.single.initialise(batch, seed)
+
+    def template(self, batch):
+        return self.single.template(batch)
 
     def carry_over(self, previous, fresh, batch, seed):
         return self.single.carry_over(previous, fresh, batch, seed)

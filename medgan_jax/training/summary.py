@@ -45,7 +45,7 @@ def print_summary(experiment: Experiment, layout: Layout, options: RunOptions) -
     console = rich.console.Console(stderr=True)
     devices = layout.mesh.devices.size
     platform = layout.mesh.devices.flat[0].platform
-    console.print(f"{experiment.id}: {devices} {platform} device{'s' * (devices > 1)}, {options.precision}", highlight=False)
+    console.print(f"{experiment.id}: {devices} {platform} device{'s' * (devices > 1)}, {options.precision}", highlight=False, markup=False, soft_wrap=True)
     for stage in experiment.stages:
         state = state_shapes(stage)
         networks = ", ".join(f"{name} {count(params):,}" for name, params in state.params.items())
@@ -55,9 +55,9 @@ def print_summary(experiment: Experiment, layout: Layout, options: RunOptions) -
         console.print(
             f"  stage {stage.name}: {stage.steps} steps; parameters: {networks}; "
             f"about {total / 2**20:.0f} MiB a device for state, gradients and batch, without activations",
-            highlight=False,
+            highlight=False, markup=False, soft_wrap=True,
         )
         for name, frozen in stage.frozen.items():
-            console.print(f"  frozen {name}: {frozen.description}", highlight=False)
+            console.print(f"  frozen {name}: {frozen.description}", highlight=False, markup=False, soft_wrap=True)
     for name, note in experiment.notes.items():
-        console.print(f"  {name}: {note}", highlight=False)
+        console.print(f"  {name}: {note}", highlight=False, markup=False, soft_wrap=True)

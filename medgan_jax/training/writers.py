@@ -1,5 +1,6 @@
 """What a run writes beside its checkpoints: JSON lines, TensorBoard curves, image grids, a progress display."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -10,7 +11,12 @@ import numpy as np
 import rich.console
 import rich.progress
 from PIL import Image, ImageDraw, ImageFont
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from medgan_jax.errors import UserError
+from medgan_jax.training import workdir
 
 METRICS = "metrics.jsonl"
 
@@ -21,14 +27,34 @@ def to_json_number(value) -> float | None:
     return number if math.isfinite(number) else None
 
 
+@contextlib.contextmanager
+def writing(path: pathlib.Path):
+    """Turns an error of the file system into one line that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {workdir.reason(error)}; the checkpoints are untouched, mend that and start again"
+        ) from error
+
+
 class CurveWriter:
-    """Appends scalars to `metrics.jsonl` and TensorBoard; forgets what lies beyond the step that a run resumes at."""
+    """Appends scalars to `metrics.jsonl` and TensorBoard; forgets what lies beyond the step that a run resumes at.
+
+    Both are written at once and without a thread, so that a full disk is one UserError at the step where it happens.
+    """
 
     def __init__(self, directory: pathlib.Path, *, resume_step: int):
         self.path = directory / METRICS
-        self._keep_until(resume_step)
-        self._file = self.path.open("a")
-        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=resume_step + 1)
+        self._board_path = directory / "tensorboard"
+        with writing(self.path):
+            self._keep_until(resume_step)
+            self._file = self.path.open("a")
+        with writing(self._board_path):
+            self._board_path.mkdir(parents=True, exist_ok=True)
+            # The name holds the time in seconds; the step keeps two quick starts apart.
+            self._board = EventsWriter(str(self._board_path / "events"), f".{resume_step}.{time.time_ns()}")
+            self._add(Event(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def _keep_until(self, step: int) -> None:
         if not self.path.exists():
@@ -40,19 +66,28 @@ class CurveWriter:
                     kept.append(line)
             except (ValueError, KeyError, TypeError):
                 continue  # a line cut short when the process was killed
-        self.path.write_text("".join(line + "\n" for line in kept))
+        workdir.write_bytes(self.path, "".join(line + "\n" for line in kept).encode())
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """One line with `step` and all scalars."""
         line = {"step": step, **{name: to_json_number(value) for name, value in scalars.items()}}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        for name, value in scalars.items():
-            self._board.add_scalar(name, float(value), step)
+        with writing(self.path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        with writing(self._board_path):
+            for name, value in scalars.items():
+                self._add(Event(step=step, summary=summary.scalar(name, float(value))))
+            self._board.flush()
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._board.write_event(event)
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        """Closes both files. What could not be written has been reported by `write` already."""
+        for file in (self._file, self._board):
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 def as_slice(image: np.ndarray) -> np.ndarray:
@@ -98,8 +133,14 @@ def write_grid(
             size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
             resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
             sheet.paste(Image.fromarray(picture).resize(size, resampling), (left, title + row * (cell + gap)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+
+
+def say(line: str) -> None:
+    """A line on the standard error, as it is."""
+    rich.console.Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class ProgressDisplay:
@@ -108,7 +149,7 @@ class ProgressDisplay:
     def __init__(self, total: int, start: int, images_per_step: int, *, enabled: bool, console=None):
         self.console = console or rich.console.Console(stderr=True)
         self.images_per_step, self.total, self.enabled = images_per_step, total, enabled
-        self._first, self._began = start, time.perf_counter()
+        self.begin(start)
         self._bar = None
         if enabled and self.console.is_terminal:
             columns = (
@@ -122,34 +163,46 @@ class ProgressDisplay:
             self._task = self._bar.add_task("training", total=total, completed=start, rate="")
             self._bar.start()
 
-    def begin(self) -> None:
-        """Starts the clock: called after the first step, which compiles."""
-        self._first += 1
-        self._began = time.perf_counter()
+    def begin(self, step: int) -> None:
+        """Starts the clock after `step`, the first one, which compiles."""
+        self._first, self._began, self._paused = step, time.perf_counter(), 0.0
+
+    @contextlib.contextmanager
+    def pause(self):
+        """Stops the clock: evaluations and saves are no part of the speed of training."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - start
 
     def show(self, step: int, waited: float, terms: Mapping[str, float]) -> dict[str, float]:
-        """Updates the display; returns the speeds to log."""
-        seconds = max(time.perf_counter() - self._began, 1e-9)
-        rate = max(step - self._first, 0) / seconds
-        speeds = {
-            "speed/images_per_second": rate * self.images_per_step,
-            "speed/waiting_for_data": min(waited / seconds, 1.0),
-        }
+        """Updates the display; returns the speeds to log, none before a step has been timed.
+
+        waited: seconds spent waiting for data since `begin`.
+        """
+        done = step - self._first
+        seconds = max(time.perf_counter() - self._began - self._paused, 1e-9)
+        speeds, words = {}, []
+        if done > 0:
+            images, waiting = done / seconds * self.images_per_step, min(waited / seconds, 1.0)
+            speeds = {"speed/images_per_second": images, "speed/waiting_for_data": waiting}
+            words = [f"{images:.1f} images/s", f"{100 * waiting:.0f} % waiting"]
         if not self.enabled:
             return speeds
-        text = f"{speeds['speed/images_per_second']:.1f} images/s, {100 * speeds['speed/waiting_for_data']:.0f} % waiting"
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, rate=text)
+            self._bar.update(self._task, completed=step, rate=", ".join(words))
         else:
-            left = (self.total - step) / rate if rate > 0 else math.nan
-            losses = "  ".join(f"{name} {value:.4g}" for name, value in terms.items() if name.endswith("/loss"))
-            remaining = f"{left:.0f} s left" if math.isfinite(left) else ""
-            self.console.print(f"step {step}/{self.total}  {losses}  {text}  {remaining}", highlight=False)
+            losses = [f"{name} {value:.4g}" for name, value in terms.items() if name.endswith("/loss")]
+            if done > 0:
+                words.append(f"{(self.total - step) * seconds / done:.0f} s left")
+            self.say("  ".join([f"step {step}/{self.total}", *losses, ", ".join(words)]))
         return speeds
 
     def say(self, line: str) -> None:
         """A line above the bar."""
-        (self._bar.console if self._bar is not None else self.console).print(line, highlight=False, soft_wrap=True)
+        console = self._bar.console if self._bar is not None else self.console
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         if self._bar is not None:

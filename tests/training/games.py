@@ -1,6 +1,9 @@
 """Toy games for the tests of the engine: small networks that together use every feature of the contracts."""
 
+import contextlib
 import dataclasses
+import json
+import pathlib
 
 import flax.linen as nn
 import jax
@@ -16,6 +19,8 @@ from medgan_jax.game import Baseline, EarlyStopping, Experiment, Frozen, Metric,
 from medgan_jax.nn.conv import Conv
 from medgan_jax.nn.norm import BatchNorm
 from medgan_jax.training import pool
+from medgan_jax.training.checkpoints import Checkpoints
+from medgan_jax.training.loop import SCHEMA
 
 
 class Generator(nn.Module):
@@ -255,3 +260,24 @@ def experiment(config):
         compare=("output", "clean"),
         early_stopping=EarlyStopping("MSE", config.patience) if config.patience else None,
     )
+
+
+def metadata(folder, kind="last"):
+    """Metadata of the newest checkpoint of a run."""
+    with contextlib.closing(_checkpoints(folder)) as found:
+        return found.metadata(kind)
+
+
+def saved(folder, kind="last"):
+    """All arrays of the newest checkpoint of a run, by path such as 'params/G/first/kernel'."""
+    with contextlib.closing(_checkpoints(folder)) as found:
+        return found.arrays(kind=kind)
+
+
+def _checkpoints(folder):
+    return Checkpoints(pathlib.Path(folder) / "checkpoints", schema=SCHEMA, warn=lambda line: None)
+
+
+def lines(folder):
+    """The lines of a run's `metrics.jsonl`."""
+    return [json.loads(line) for line in (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines()]
