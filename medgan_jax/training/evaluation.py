@@ -104,7 +104,10 @@ class Evaluator:
                 pictures.append(own(shown))
             cases += real
         join = lambda *leaves: np.concatenate(leaves)  # noqa: E731
-        return Measured(jax.tree.map(join, *parts), *jax.tree.map(join, *pictures), cases)
+        images, generated = jax.tree.map(join, *pictures)
+        # Compiled functions sort names; pictures are shown in the experiment's order.
+        order = [name for name in (*self.experiment.images, "error") if name in images]
+        return Measured(jax.tree.map(join, *parts), {name: images[name] for name in order}, generated, cases)
 
 
 def summarise(experiment: Experiment, measured: Measured, calibration: Measured | None = None) -> dict[str, dict]:
