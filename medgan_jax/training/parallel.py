@@ -28,7 +28,7 @@ FAST_COMPILATION = {"xla_backend_optimization_level": 0}
 
 def start_processes(options: RunOptions) -> None:
     """Join the other processes of a cluster, if asked to; SLURM, TPU pods and others are found by themselves."""
-    if not options.multihost:
+    if not options.multihost or jax.distributed.is_initialized():
         return
     named = (options.coordinator, options.processes, options.process)
     if any(value is not None for value in named) and any(value is None for value in named):

@@ -15,6 +15,7 @@ from medgan_jax.configuration import MeshOptions, RunOptions
 from medgan_jax.errors import UserError
 from medgan_jax.game import StateError, Terms
 from medgan_jax.training import checkpoints, loop, run, writers
+from medgan_jax.training.workdir import open_workdir
 
 ONE_DEVICE = MeshOptions(data=1)
 
@@ -273,6 +274,11 @@ def test_one_line_for_each_mistake(whole, tmp_path):
         train(whole[0], GROWING, precision="bfloat16")
     with pytest.raises(UserError, match="experiment: growing there, plain here"):
         train(whole[0], games.Config(game="plain"))
+    with (
+        open_workdir(tmp_path / "taken", experiment="growing", configuration={}),
+        pytest.raises(UserError, match=f"in use by process {os.getpid()}"),
+    ):
+        train(tmp_path / "taken", GROWING)
     with pytest.raises(UserError, match="8 devices do not divide a batch of 6"):
         train(tmp_path / "divided", games.Config(game="plain", batch_size=6), mesh=MeshOptions())
     with pytest.raises(UserError, match="multiples of 4"):
