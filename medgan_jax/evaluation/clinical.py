@@ -6,7 +6,8 @@ from scipy import ndimage
 from medgan_jax.errors import UserError
 
 AGATSTON_THRESHOLDS = {
-    # HU limits of the four weights by tube voltage in kV; 120 is Agatston's, the others match its calcium mass.
+    # HU limits of the four weights by tube voltage in kV; 120 is Agatston's, the others match its
+    # calcium mass.
     120: (130.0, 200.0, 300.0, 400.0),
     100: (145.0, 222.0, 334.0, 446.0),
     70: (207.0, 318.0, 477.0, 636.0),
@@ -26,18 +27,21 @@ def agatston(
 ) -> np.ndarray:
     """Agatston score of non-contrast CT `(B, D, H, W, 1)` in HU: `(B,)`, in [0, inf), lower is less calcium.
 
-    In each axial slice (D is cranio-caudal) connected pixels at or above the first threshold inside the coronary
-    `region` (a mask of the same shape) are a lesion if they cover at least `minimum_area` mm^2; a lesion adds its
-    area times a weight of 1 to 4 by its maximum HU in that slice. The sum is scaled by `slice_increment / 3` mm, for
-    which the score is defined (Agatston et al. 1990). `spacing` is `(dy, dx)` in mm; `connectivity` is 1 (faces) or
-    2 (corners too); `tube_voltage` in kV chooses the thresholds. No lesion is a score of 0, a valid value.
+    In each axial slice (D is cranio-caudal) connected pixels at or above the first threshold inside the
+    coronary `region` (a mask of the same shape) are a lesion if they cover at least `minimum_area` mm^2; a
+    lesion adds its area times a weight of 1 to 4 by its maximum HU in that slice. The sum is scaled by
+    `slice_increment / 3` mm, for which the score is defined (Agatston et al. 1990). `spacing` is `(dy, dx)`
+    in mm; `connectivity` is 1 (faces) or 2 (corners too); `tube_voltage` in kV chooses the thresholds. No
+    lesion is a score of 0, a valid value.
 
-    The maximum and the threshold make it very sensitive to noise, which is why it judges de-noising. Images must be
-    in HU: normalised ones have no score.
+    The maximum and the threshold make it very sensitive to noise, which is why it judges de-noising. Images
+    must be in HU: normalised ones have no score.
     """
     images, region = np.asarray(images, float), np.asarray(region)
     if images.ndim != 5 or images.shape[-1] != 1 or region.shape != images.shape:
-        raise UserError(f"images and region must both be (B, D, H, W, 1), not {images.shape} and {region.shape}")
+        raise UserError(
+            f"images and region must both be (B, D, H, W, 1), not {images.shape} and {region.shape}"
+        )
     if not np.isfinite(images).all():
         raise UserError("the images hold NaN or Inf: an Agatston score needs Hounsfield units everywhere")
     if tube_voltage not in AGATSTON_THRESHOLDS:
@@ -70,7 +74,8 @@ def _slice_score(hu, inside, thresholds, pixel, minimum_area, structure) -> floa
 def agatston_risk(scores) -> np.ndarray:
     """Risk category of Agatston scores: 0 (score 0), 1 (1-10), 2 (11-100), 3 (101-400), 4 (above 400).
 
-    The upper limit belongs to its class, so 10.5 is in class 2. Compare categories by quadratic-weighted kappa.
+    The upper limit belongs to its class, so 10.5 is in class 2. Compare categories by quadratic-weighted
+    kappa.
     """
     scores = np.asarray(scores, float)
     if not (scores >= 0).all():

@@ -11,7 +11,8 @@ from medgan_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Matches:
-    """One case: each candidate's score and the lesion it hits (-1 for none), and how many lesions there are."""
+    """One case: each candidate's score and the lesion it hits (-1 for none), and how many lesions there
+    are."""
 
     scores: np.ndarray
     lesions: np.ndarray
@@ -20,7 +21,8 @@ class Matches:
 
 @dataclass(frozen=True)
 class Froc:
-    """Points of the curve for descending thresholds: false positives per image, share of lesions found, threshold."""
+    """Points of the curve for descending thresholds: false positives per image, share of lesions found,
+    threshold."""
 
     false_positives: np.ndarray
     sensitivity: np.ndarray
@@ -39,11 +41,15 @@ def _points(name: str, points, rank: int) -> np.ndarray:
 def match_points(candidates, scores, lesions, *, spacing, tolerance) -> Matches:
     """Candidates of one case matched to the nearest lesion centre within `tolerance` mm.
 
-    `candidates` `(N, rank)` and `lesions` `(M, rank)` are in voxels, `spacing` `(rank,)` in mm; `tolerance` is one
-    distance, or one radius for each lesion as in LUNA16. The criterion decides the curve, so it is stated.
+    `candidates` `(N, rank)` and `lesions` `(M, rank)` are in voxels, `spacing` `(rank,)` in mm; `tolerance`
+    is one distance, or one radius for each lesion as in LUNA16. The criterion decides the curve, so it is
+    stated.
     """
     spacing = np.asarray(spacing, float)
-    candidates, lesions = _points("candidates", candidates, spacing.size), _points("lesions", lesions, spacing.size)
+    candidates, lesions = (
+        _points("candidates", candidates, spacing.size),
+        _points("lesions", lesions, spacing.size),
+    )
     scores = np.asarray(scores, float).ravel()
     if scores.size != len(candidates) or np.isnan(scores).any():
         raise UserError(f"{len(candidates)} candidates need as many scores, none NaN; got {scores.size}")
@@ -56,14 +62,17 @@ def match_points(candidates, scores, lesions, *, spacing, tolerance) -> Matches:
 
 
 def match_components(score_map, lesion_labels, *, threshold: float) -> Matches:
-    """Candidates of one case as the connected components of `score_map >= threshold`, `(H, W)` or `(D, H, W)`.
+    """Candidates of one case as the connected components of `score_map >= threshold`, `(H, W)` or `(D, H,
+    W)`.
 
-    A component (touching by faces) scores its maximum and hits the lesion of `lesion_labels` (0 background, 1..M)
-    that it overlaps most; one that touches no lesion is false.
+    A component (touching by faces) scores its maximum and hits the lesion of `lesion_labels` (0 background,
+    1..M) that it overlaps most; one that touches no lesion is false.
     """
     score_map, labels = np.asarray(score_map, float), np.asarray(lesion_labels).astype(int)
     if score_map.shape != labels.shape or np.isnan(score_map).any():
-        raise UserError(f"the score map {score_map.shape} must be free of NaN and of the labels' shape {labels.shape}")
+        raise UserError(
+            f"the score map {score_map.shape} must be free of NaN and of the labels' shape {labels.shape}"
+        )
     components, count = ndimage.label(score_map >= threshold)
     present = np.unique(labels[labels > 0])
     scores, hits = [], []
@@ -76,10 +85,12 @@ def match_components(score_map, lesion_labels, *, threshold: float) -> Matches:
 
 
 def froc(cases: Sequence[Matches]) -> Froc:
-    """Free-response ROC over cases: sensitivity per lesion against false positives per image (Bunch et al. 1978).
+    """Free-response ROC over cases: sensitivity per lesion against false positives per image (Bunch et al.
+    1978).
 
-    A lesion is found at a threshold when any candidate on it scores at least that; further candidates on a found
-    lesion count neither way. Cases without lesions count as images. Sensitivity is NaN without any lesion.
+    A lesion is found at a threshold when any candidate on it scores at least that; further candidates on a
+    found lesion count neither way. Cases without lesions count as images. Sensitivity is NaN without any
+    lesion.
     """
     if not cases:
         raise UserError("a FROC curve needs at least one case")
@@ -100,7 +111,8 @@ def froc(cases: Sequence[Matches]) -> Froc:
 
 
 def sensitivity_at(curve: Froc, rates) -> np.ndarray:
-    """Sensitivity at each rate of false positives per image: the highest the curve reaches without exceeding it."""
+    """Sensitivity at each rate of false positives per image: the highest the curve reaches without exceeding
+    it."""
     reached = [curve.sensitivity[curve.false_positives <= rate].max() for rate in np.atleast_1d(rates)]
     return np.array(reached)
 
@@ -111,7 +123,7 @@ LUNA16_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 def froc_score(curve: Froc, *, rates) -> float:
     """Mean sensitivity at the given rates of false positives per image: in [0, 1], higher is better.
 
-    The competition metric of LUNA16 with `LUNA16_RATES` (Setio et al. 2017), read off the steps of the curve without
-    interpolation between them.
+    The competition metric of LUNA16 with `LUNA16_RATES` (Setio et al. 2017), read off the steps of the curve
+    without interpolation between them.
     """
     return float(np.mean(sensitivity_at(curve, rates)))

@@ -1,7 +1,7 @@
 """Distances between sets of feature vectors that need float64: Fréchet distance, bins, and proxy A-distance.
 
-Features come from a named extractor; the name goes into the result. An extractor is any callable with the attributes
-`distance_name` and `kernel_distance_name` (`medgan_jax.metrics.features.FeatureExtractor`).
+Features come from a named extractor; the name goes into the result. An extractor is any callable with the
+attributes `distance_name` and `kernel_distance_name` (`medgan_jax.metrics.features.FeatureExtractor`).
 """
 
 from dataclasses import dataclass
@@ -32,15 +32,17 @@ def _same_width(real: np.ndarray, generated: np.ndarray) -> None:
 
 
 def gaussian_frechet(mean_a, covariance_a, mean_b, covariance_b) -> float:
-    """Squared Fréchet distance of two Gaussians, `|m_a - m_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))`, in float64.
+    """Squared Fréchet distance of two Gaussians, `|m_a - m_b|^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2))`, in
+    float64.
 
     In squared units of the features, at least 0. The trace is the sum of the roots of the eigenvalues of the
-    symmetric `S_a^(1/2) S_b S_a^(1/2)`, clipped at 0: stable for singular covariances, where the square root of the
-    product is complex (Dowson and Landau 1982; Heusel et al. 2017).
+    symmetric `S_a^(1/2) S_b S_a^(1/2)`, clipped at 0: stable for singular covariances, where the square root
+    of the product is complex (Dowson and Landau 1982; Heusel et al. 2017).
     """
     mean_a, mean_b = np.asarray(mean_a, float), np.asarray(mean_b, float)
-    covariance_a, covariance_b = np.atleast_2d(np.asarray(covariance_a, float)), np.atleast_2d(
-        np.asarray(covariance_b, float)
+    covariance_a, covariance_b = (
+        np.atleast_2d(np.asarray(covariance_a, float)),
+        np.atleast_2d(np.asarray(covariance_b, float)),
     )
     values, vectors = linalg.eigh(covariance_a)
     root = vectors * np.sqrt(np.clip(values, 0, None))
@@ -51,7 +53,8 @@ def gaussian_frechet(mean_a, covariance_a, mean_b, covariance_b) -> float:
 
 
 def frechet_from_features(real, generated) -> float:
-    """Fréchet distance of Gaussians fitted to two sets of features `(N, d)`, `(M, d)`, covariances over n - 1.
+    """Fréchet distance of Gaussians fitted to two sets of features `(N, d)`, `(M, d)`, covariances over n -
+    1.
 
     Biased upwards at small n, strongly unless n far exceeds d.
     """
@@ -84,24 +87,30 @@ class FrechetDistance:
         return f"{text}; {self.kernel_name} x 10^3 = {1000 * mean:.4g} +- {1000 * sd:.2g}"
 
 
-def frechet_distance(real, generated, *, extractor, n: int, batch: int = 64, seed: int = 0) -> FrechetDistance:
+def frechet_distance(
+    real, generated, *, extractor, n: int, batch: int = 64, seed: int = 0
+) -> FrechetDistance:
     """Fréchet distance between real and generated images `(N, [D], H, W, C)` in the features of `extractor`.
 
-    In squared units of the features, at least 0, lower is better. Called 'fid' with Inception-v3 and 'fd[name]'
-    with anything else. `n` images of each set are used, the first n, and it must be stated: values with different n
-    cannot be compared. Below 2,000 the kernel distance is reported beside, since the Fréchet distance is then
-    mostly bias. Images must be in the range that the extractor expects, both sets alike.
+    In squared units of the features, at least 0, lower is better. Called 'fid' with Inception-v3 and
+    'fd[name]' with anything else. `n` images of each set are used, the first n, and it must be stated: values
+    with different n cannot be compared. Below 2,000 the kernel distance is reported beside, since the Fréchet
+    distance is then mostly bias. Images must be in the range that the extractor expects, both sets alike.
     """
     if n < 2 or len(real) < n or len(generated) < n:
-        raise UserError(f"n = {n} images of each set are asked for, but there are {len(real)} real and "
-                        f"{len(generated)} generated; n must be at least 2")
+        raise UserError(
+            f"n = {n} images of each set are asked for, but there are {len(real)} real and "
+            f"{len(generated)} generated; n must be at least 2"
+        )
     sets = []
     for name, images in (("real", real), ("generated", generated)):
         parts = [np.asarray(extractor(images[i : min(i + batch, n)]), float) for i in range(0, n, batch)]
         sets.append(_features(name, np.concatenate(parts), 2))
-    kernel = kernel_distance(*sets, subsets=100, subset_size=min(n, 1000), seed=seed) if (
-        n < KERNEL_DISTANCE_BELOW
-    ) else None
+    kernel = (
+        kernel_distance(*sets, subsets=100, subset_size=min(n, 1000), seed=seed)
+        if (n < KERNEL_DISTANCE_BELOW)
+        else None
+    )
     return FrechetDistance(
         extractor.distance_name,
         extractor.detail,
@@ -116,8 +125,8 @@ def frechet_distance(real, generated, *, extractor, n: int, batch: int = 64, see
 def kernel_distance(real, generated, *, subsets: int, subset_size: int, seed: int) -> tuple[float, float]:
     """Mean and SD over random subsets of the unbiased MMD^2 with `k(x, y) = (x.y / d + 1)^3`, in float64.
 
-    The host's twin of `medgan_jax.metrics.generative.kid`. When a subset is the whole of both sets there is nothing
-    to draw: one value, SD 0.
+    The host's twin of `medgan_jax.metrics.generative.kid`. When a subset is the whole of both sets there is
+    nothing to draw: one value, SD 0.
     """
     real, generated = _features("real", real, 2), _features("generated", generated, 2)
     _same_width(real, generated)
@@ -143,17 +152,21 @@ def _polynomial_mmd(x: np.ndarray, y: np.ndarray) -> float:
 def log_determinant_ratio(real, generated, *, eps: float) -> float:
     """`(log det S_generated - log det S_real) / d` with `eps` added to the diagonals: below 0 is less spread.
 
-    A mode collapse in some directions of feature space shows as a large negative value. `eps` in squared units.
+    A mode collapse in some directions of feature space shows as a large negative value. `eps` in squared
+    units.
     """
     real, generated = _features("real", real, 2), _features("generated", generated, 2)
     _same_width(real, generated)
-    logs = [np.linalg.slogdet(np.cov(x, rowvar=False) + eps * np.eye(x.shape[1]))[1] for x in (real, generated)]
+    logs = [
+        np.linalg.slogdet(np.cov(x, rowvar=False) + eps * np.eye(x.shape[1]))[1] for x in (real, generated)
+    ]
     return float((logs[1] - logs[0]) / real.shape[1])
 
 
 @dataclass(frozen=True)
 class DifferentBins:
-    """Number of statistically different bins, also over the bins; shares of either set in each bin; corrected p-values."""
+    """Number of statistically different bins, also over the bins; shares of either set in each bin; corrected
+    p-values."""
 
     ndb: int
     share: float
@@ -165,9 +178,9 @@ class DifferentBins:
 def ndb(real, generated, *, bins: int, significance: float, seed: int) -> DifferentBins:
     """Number of statistically different bins (Richardson and Weiss 2018): 0 to `bins`, lower is better.
 
-    k-means of the real features makes the bins; in each, a two-proportion z-test compares the shares of real and
-    generated samples, Bonferroni-corrected over bins. An empty bin of the generated set is a missing mode. Power grows
-    with the number of samples, so compare equal ones.
+    k-means of the real features makes the bins; in each, a two-proportion z-test compares the shares of real
+    and generated samples, Bonferroni-corrected over bins. An empty bin of the generated set is a missing
+    mode. Power grows with the number of samples, so compare equal ones.
     """
     real, generated = _features("real", real, bins), _features("generated", generated, 2)
     _same_width(real, generated)
@@ -187,7 +200,8 @@ def ndb(real, generated, *, bins: int, significance: float, seed: int) -> Differ
 
 @dataclass(frozen=True)
 class BirthdayTest:
-    """Duplicates in one batch: the pairs found, whether there are any, and the support size that 50 % would mean."""
+    """Duplicates in one batch: the pairs found, whether there are any, and the support size that 50 % would
+    mean."""
 
     pairs: np.ndarray
     collision: bool
@@ -195,10 +209,11 @@ class BirthdayTest:
 
 
 def birthday_test(features, *, threshold: float) -> BirthdayTest:
-    """Pairs of a batch `(s, d)` closer than `threshold`: the birthday-paradox test of support (Arora and Zhang 2017).
+    """Pairs of a batch `(s, d)` closer than `threshold`: the birthday-paradox test of support (Arora and
+    Zhang 2017).
 
-    If batches of s samples hold duplicates about half of the time, the support is about s^2 samples. Calibrate the
-    threshold on real pairs, and look at the pairs found.
+    If batches of s samples hold duplicates about half of the time, the support is about s^2 samples.
+    Calibrate the threshold on real pairs, and look at the pairs found.
     """
     features = _features("generated", features, 2)
     distance = np.sqrt(np.maximum(np.sum((features[:, None] - features[None]) ** 2, axis=-1), 0))
@@ -207,11 +222,12 @@ def birthday_test(features, *, threshold: float) -> BirthdayTest:
 
 
 def proxy_a_distance(source, target, *, folds: int, seed: int, penalty: float = 1e-3) -> float:
-    """Proxy A-distance of two domains, `2 (1 - 2 err)`: in [-2, 2], 0 means indistinguishable, lower is better.
+    """Proxy A-distance of two domains, `2 (1 - 2 err)`: in [-2, 2], 0 means indistinguishable, lower is
+    better.
 
-    err is the error of a linear domain classifier on held-out features (Ben-David et al. 2007): logistic regression on
-    standardised features with an L2 `penalty`, cross-validated over `folds`, domains weighted equally. Error on the
-    training features would always find a difference in high dimension.
+    err is the error of a linear domain classifier on held-out features (Ben-David et al. 2007): logistic
+    regression on standardised features with an L2 `penalty`, cross-validated over `folds`, domains weighted
+    equally. Error on the training features would always find a difference in high dimension.
     """
     source, target = _features("source", source, folds), _features("target", target, folds)
     _same_width(source, target)
@@ -235,7 +251,8 @@ def proxy_a_distance(source, target, *, folds: int, seed: int, penalty: float = 
 
 
 def _logistic_regression(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-    """Weights of the last-column-is-one features that minimise the balanced logistic loss plus the L2 penalty."""
+    """Weights of the last-column-is-one features that minimise the balanced logistic loss plus the L2
+    penalty."""
     balance = np.where(y > 0, 0.5 / np.sum(y > 0), 0.5 / np.sum(y < 0))
 
     def objective(w):

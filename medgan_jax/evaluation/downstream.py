@@ -1,8 +1,8 @@
 """Usefulness of synthetic images: train on synthetic, test on real, beside training on real images.
 
-The classifier is the caller's, as a function `fit(images, labels, seed) -> predict`, with `predict(images)` a value per
-case. All arms share it, its budget and the held-out real test set. The generator must not have seen the test patients:
-this function cannot know, the caller must.
+The classifier is the caller's, as a function `fit(images, labels, seed) -> predict`, with `predict(images)` a
+value per case. All arms share it, its budget and the held-out real test set. The generator must not have seen
+the test patients: this function cannot know, the caller must.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,8 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of training: its name, how many images it trained on, `(seeds, cases)` scores, and their summary."""
+    """One way of training: its name, how many images it trained on, `(seeds, cases)` scores, and their
+    summary."""
 
     name: str
     n_train: int
@@ -64,10 +65,11 @@ def tstr(
 ) -> list[Arm]:
     """Train-on-real (TRTR), train-on-synthetic (TSTR), on both (TSRTR), all tested on the same real images.
 
-    `score(predictions, labels)` gives one value per test case, higher is better (1 for right, or Dice). TSTR and TSRTR
-    run for every number in `n_synthetic`. Each arm carries its spread over `seeds`, and the difference to TRTR, paired
-    by case and averaged over seeds, with a bootstrap interval over `test_patients`. The last arm, TRTS, tests the
-    model of real images on the synthetic ones: a check of realism.
+    `score(predictions, labels)` gives one value per test case, higher is better (1 for right, or Dice). TSTR
+    and TSRTR run for every number in `n_synthetic`. Each arm carries its spread over `seeds`, and the
+    difference to TRTR, paired by case and averaged over seeds, with a bootstrap interval over
+    `test_patients`. The last arm, TRTS, tests the model of real images on the synthetic ones: a check of
+    realism.
     """
     if not seeds:
         raise UserError("at least one seed is needed; three or more say something")
@@ -86,14 +88,18 @@ def tstr(
     baseline = run(real_train, real_test)
 
     def arm(name: str, train: Labelled, scores: np.ndarray, compared: bool) -> Arm:
-        interval = bootstrap_interval(
-            scores.mean(0) - baseline.mean(0),
-            patients=test_patients,
-            statistic=np.mean,
-            resamples=resamples,
-            confidence=confidence,
-            seed=0,
-        ) if compared else None
+        interval = (
+            bootstrap_interval(
+                scores.mean(0) - baseline.mean(0),
+                patients=test_patients,
+                statistic=np.mean,
+                resamples=resamples,
+                confidence=confidence,
+                seed=0,
+            )
+            if compared
+            else None
+        )
         return Arm(name, len(train.images), scores, summarise_seeds(scores), interval)
 
     arms = [arm("trtr", real_train, baseline, False)]

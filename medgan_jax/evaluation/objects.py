@@ -1,15 +1,16 @@
-"""Object-level scores of instance segmentation as the GlaS challenge defines them: F1, object Dice, object Hausdorff.
+"""Object-level scores of instance segmentation as the GlaS challenge defines them: F1, object Dice, object
+Hausdorff.
 
-Label maps `(B, H, W, 1)` or `(B, D, H, W, 1)` hold 0 for background and one number for each object; touching objects
-stay apart because their numbers differ, so never pass a relabelled mask. Every score comes in two forms: `(B,)` per
-image, and with `pooled=True` one number over the objects of all images together, which is what the challenge ranks
-(Sirinukunwattana et al. 2017). An object's mate is the object of the other map with the largest overlap; background
-is never a mate.
+Label maps `(B, H, W, 1)` or `(B, D, H, W, 1)` hold 0 for background and one number for each object; touching
+objects stay apart because their numbers differ, so never pass a relabelled mask. Every score comes in two
+forms: `(B,)` per image, and with `pooled=True` one number over the objects of all images together, which is
+what the challenge ranks (Sirinukunwattana et al. 2017). An object's mate is the object of the other map with
+the largest overlap; background is never a mate.
 
-`empty_policy` for images (or, pooled, sets) without objects: `'nan'` leaves undefined what has no value (both sides
-empty; for distances one side too), `'best_worst'` is the challenge's 1 for F1 and Dice and 0 mm where both sides are
-empty, and 0 or the image's diagonal where one is (the challenge's code has infinity, which poisons means), `'strict'`
-raises.
+`empty_policy` for images (or, pooled, sets) without objects: `'nan'` leaves undefined what has no value (both
+sides empty; for distances one side too), `'best_worst'` is the challenge's 1 for F1 and Dice and 0 mm where
+both sides are empty, and 0 or the image's diagonal where one is (the challenge's code has infinity, which
+poisons means), `'strict'` raises.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ EMPTY_POLICIES = ("nan", "best_worst", "strict")
 
 @dataclass(frozen=True)
 class _Image:
-    """The objects of one image: sizes `(S,)` and `(G,)`, overlaps `(S, G)` in voxels, and their points in mm."""
+    """The objects of one image: sizes `(S,)` and `(G,)`, overlaps `(S, G)` in voxels, and their points in
+    mm."""
 
     prediction_sizes: np.ndarray
     reference_sizes: np.ndarray
@@ -38,7 +40,9 @@ class _Image:
 def _check_labels(prediction, reference) -> tuple[np.ndarray, np.ndarray]:
     prediction, reference = np.asarray(prediction), np.asarray(reference)
     if prediction.shape != reference.shape:
-        raise UserError(f"prediction is {prediction.shape} but reference is {reference.shape}: give equal shapes")
+        raise UserError(
+            f"prediction is {prediction.shape} but reference is {reference.shape}: give equal shapes"
+        )
     if prediction.ndim not in (4, 5) or prediction.shape[-1] != 1:
         raise UserError(f"label maps must be (B, H, W, 1) or (B, D, H, W, 1), not {prediction.shape}")
     checked = []
@@ -61,7 +65,9 @@ def _split(labels: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _image(prediction: np.ndarray, reference: np.ndarray, spacing: np.ndarray) -> _Image:
     a, a_sizes, a_points = _split(prediction, spacing)
     b, b_sizes, b_points = _split(reference, spacing)
-    table = coo_matrix((np.ones(a.size, np.int64), (a, b)), shape=(a_sizes.size + 1, b_sizes.size + 1)).toarray()
+    table = coo_matrix(
+        (np.ones(a.size, np.int64), (a, b)), shape=(a_sizes.size + 1, b_sizes.size + 1)
+    ).toarray()
     diagonal = float(np.linalg.norm((np.array(prediction.shape) - 1) * spacing))
     return _Image(a_sizes, b_sizes, table[1:, 1:], a_points, b_points, diagonal)
 
@@ -77,8 +83,11 @@ def _images(prediction, reference, spacing, empty_policy) -> list[_Image]:
     return [_image(a[..., 0], b[..., 0], spacing) for a, b in zip(prediction, reference, strict=True)]
 
 
-def _score(images, pooled: bool, empty_policy: str, measure, both_empty: float, one_empty: float | None, formula=None):
-    """`measure(images)` for each image or for all together, with what the policy says where objects are missing."""
+def _score(
+    images, pooled: bool, empty_policy: str, measure, both_empty: float, one_empty: float | None, formula=None
+):
+    """`measure(images)` for each image or for all together, with what the policy says where objects are
+    missing."""
     values = []
     for group in [images] if pooled else [[image] for image in images]:
         sides = [sum(x.prediction_sizes.size for x in group), sum(x.reference_sizes.size for x in group)]
@@ -138,7 +147,8 @@ def _mate_dice(overlap: np.ndarray, sizes: np.ndarray, mate_sizes: np.ndarray) -
 
 
 def object_dice(prediction, reference, *, empty_policy: str, pooled: bool = False) -> np.ndarray | float:
-    """Object Dice, in [0, 1], higher is better: Dice of every object with its mate, weighted by size, both ways.
+    """Object Dice, in [0, 1], higher is better: Dice of every object with its mate, weighted by size, both
+    ways.
 
     `1/2 [sum_i |S_i|/|S| Dice(S_i, G*) + sum_j |G_j|/|G| Dice(G_j, S*)]`; an object without a mate scores 0.
     """
@@ -160,8 +170,9 @@ def object_hausdorff(
     """Object Hausdorff distance in mm, in [0, inf), lower is better: the review's OH.
 
     Weighted as `object_dice`, with the Hausdorff distance over all voxels of an object and its mate (not over
-    contours); where nothing overlaps, the mate is the object at the smallest Hausdorff distance. Pooled, an object
-    in an image without any object of the other side counts as the image's diagonal. `spacing` is `(rank,)` mm.
+    contours); where nothing overlaps, the mate is the object at the smallest Hausdorff distance. Pooled, an
+    object in an image without any object of the other side counts as the image's diagonal. `spacing` is
+    `(rank,)` mm.
     """
     images = _images(prediction, reference, spacing, empty_policy)
 
@@ -179,7 +190,9 @@ def object_hausdorff(
     return _score(images, pooled, empty_policy, measure, 0.0, None)
 
 
-def _mate_hausdorff(overlap, objects: list[np.ndarray], others: list[np.ndarray], diagonal: float) -> np.ndarray:
+def _mate_hausdorff(
+    overlap, objects: list[np.ndarray], others: list[np.ndarray], diagonal: float
+) -> np.ndarray:
     if not others:
         return np.full(len(objects), diagonal)
     trees = [KDTree(points) for points in others]

@@ -1,4 +1,5 @@
-"""What an observer can still see or resolve: the channelised Hotelling observer, and edge sharpness by the MTF."""
+"""What an observer can still see or resolve: the channelised Hotelling observer, and edge sharpness by the
+MTF."""
 
 from dataclasses import dataclass
 
@@ -9,9 +10,11 @@ from medgan_jax.errors import UserError
 
 
 def laguerre_gauss_channels(shape: tuple[int, int], *, width: float, count: int) -> np.ndarray:
-    """Laguerre-Gauss channels `(count, H, W)` of unit norm about the image's centre, for a signal of known place.
+    """Laguerre-Gauss channels `(count, H, W)` of unit norm about the image's centre, for a signal of known
+    place.
 
-    `width` in pixels is about that of the signal. `exp(-pi r^2 / a^2) L_j(2 pi r^2 / a^2)` (Gallas and Barrett 2003).
+    `width` in pixels is about that of the signal. `exp(-pi r^2 / a^2) L_j(2 pi r^2 / a^2)` (Gallas and
+    Barrett 2003).
     """
     y, x = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
     scaled = 2 * np.pi * (x**2 + y**2) / width**2
@@ -32,9 +35,10 @@ class Detectability:
 def channelised_hotelling_observer(present, absent, *, channels: np.ndarray, train: int) -> Detectability:
     """Detectability of a known signal in images with it `(N, H, W)` and without it `(M, H, W)`.
 
-    The images' channel outputs `(count,)` have a template `S^-1 (mean present - mean absent)`, S the mean of the two
-    covariances, from the first `train` images of either set; the rest are scored (Myers and Barrett 1987). Testing on
-    the training images flatters. Higher is better; area 0.5 is chance. Follows human readers in noise-limited tasks.
+    The images' channel outputs `(count,)` have a template `S^-1 (mean present - mean absent)`, S the mean of
+    the two covariances, from the first `train` images of either set; the rest are scored (Myers and Barrett
+    1987). Testing on the training images flatters. Higher is better; area 0.5 is chance. Follows human
+    readers in noise-limited tasks.
     """
     present, absent, channels = (np.asarray(x, float) for x in (present, absent, channels))
     if present.ndim != 3 or absent.shape[1:] != present.shape[1:] or channels.shape[1:] != present.shape[1:]:
@@ -42,11 +46,17 @@ def channelised_hotelling_observer(present, absent, *, channels: np.ndarray, tra
     if not (np.isfinite(present).all() and np.isfinite(absent).all()):
         raise UserError("the images hold NaN or Inf")
     if not len(channels) < train < min(len(present), len(absent)):
-        raise UserError(f"train must exceed the {len(channels)} channels and leave images to test: "
-                        f"got {train} of {len(present)} and {len(absent)}")
-    with_signal, without = (x.reshape(len(x), -1) @ channels.reshape(len(channels), -1).T for x in (present, absent))
+        raise UserError(
+            f"train must exceed the {len(channels)} channels and leave images to test: "
+            f"got {train} of {len(present)} and {len(absent)}"
+        )
+    with_signal, without = (
+        x.reshape(len(x), -1) @ channels.reshape(len(channels), -1).T for x in (present, absent)
+    )
     covariance = (np.cov(with_signal[:train], rowvar=False) + np.cov(without[:train], rowvar=False)) / 2
-    template = np.linalg.solve(np.atleast_2d(covariance), with_signal[:train].mean(0) - without[:train].mean(0))
+    template = np.linalg.solve(
+        np.atleast_2d(covariance), with_signal[:train].mean(0) - without[:train].mean(0)
+    )
     hits, alarms = with_signal[train:] @ template, without[train:] @ template
     area = float(np.mean((hits[:, None] > alarms) + 0.5 * (hits[:, None] == alarms)))
     clipped = np.clip(area, 0.5 / hits.size, 1 - 0.5 / hits.size)
@@ -55,7 +65,8 @@ def channelised_hotelling_observer(present, absent, *, channels: np.ndarray, tra
 
 @dataclass(frozen=True)
 class Mtf:
-    """Modulation transfer function: frequencies in cycles per mm, values from 1 at zero, and where it falls to a half."""
+    """Modulation transfer function: frequencies in cycles per mm, values from 1 at zero, and where it falls
+    to a half."""
 
     frequencies: np.ndarray
     values: np.ndarray
@@ -63,12 +74,14 @@ class Mtf:
 
 
 def mtf_from_edge(region, *, spacing: float, oversampling: int = 4) -> Mtf:
-    """MTF of a slanted straight edge in a region `(H, W)` with square pixels of `spacing` mm; higher is sharper.
+    """MTF of a slanted straight edge in a region `(H, W)` with square pixels of `spacing` mm; higher is
+    sharper.
 
-    The edge may run along either axis and must be tilted by a few degrees, so that rows sample it at different
-    places (ISO 12233): a line fitted to the centroids of the rows' derivatives places every pixel relative to the edge; bins
-    of `1 / oversampling` pixel give the edge spread, its derivative, tapered at the ends, the line spread, whose Fourier
-    transform, less the transfer of binning and differencing, is the MTF. `mtf50` is NaN if it never falls to 0.5.
+    The edge may run along either axis and must be tilted by a few degrees, so that rows sample it at
+    different places (ISO 12233): a line fitted to the centroids of the rows' derivatives places every pixel
+    relative to the edge; bins of `1 / oversampling` pixel give the edge spread, its derivative, tapered at
+    the ends, the line spread, whose Fourier transform, less the transfer of binning and differencing, is the
+    MTF. `mtf50` is NaN if it never falls to 0.5.
     """
     region = np.asarray(region, float)
     if region.ndim != 2 or min(region.shape) < 8:
@@ -83,11 +96,13 @@ def mtf_from_edge(region, *, spacing: float, oversampling: int = 4) -> Mtf:
     return _mtf_from_distances(distance.ravel(), region.ravel(), spacing, oversampling)
 
 
-def mtf_from_disc(region, *, centre: tuple[float, float], radius: float, spacing: float, oversampling: int = 4) -> Mtf:
+def mtf_from_disc(
+    region, *, centre: tuple[float, float], radius: float, spacing: float, oversampling: int = 4
+) -> Mtf:
     """MTF from the rim of a disc of known centre (row, column) and radius, in pixels, of a region `(H, W)`.
 
-    As `mtf_from_edge`, averaged over all directions: for the round inserts of a Catphan. Pixels within half a radius
-    of the rim are used, so the disc must be uniform and stand alone.
+    As `mtf_from_edge`, averaged over all directions: for the round inserts of a Catphan. Pixels within half a
+    radius of the rim are used, so the disc must be uniform and stand alone.
     """
     region = np.asarray(region, float)
     if region.ndim != 2 or not np.isfinite(region).all():

@@ -1,8 +1,8 @@
 """Statistics of human ratings: opinion scores, visual Turing tests, and the agreement of readers.
 
-Ratings are ordinal and readers differ, so a mean opinion score comes with its median and with an interval over
-readers and cases; "not significantly different from chance" is never taken for "equal": that needs an equivalence
-test with a margin. Missing ratings are NaN.
+Ratings are ordinal and readers differ, so a mean opinion score comes with its median and with an interval
+over readers and cases; "not significantly different from chance" is never taken for "equal": that needs an
+equivalence test with a margin. Missing ratings are NaN.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from medgan_jax.evaluation.statistics import correct_p_values, wilson_interval
 
 @dataclass(frozen=True)
 class OpinionScore:
-    """Mean opinion score with SD and median over all ratings, and its bootstrap interval over readers and cases."""
+    """Mean opinion score with SD and median over all ratings, and its bootstrap interval over readers and
+    cases."""
 
     mean: float
     sd: float
@@ -46,10 +47,11 @@ def _ratings(ratings, scale: tuple[int, int] | None) -> np.ndarray:
 def mean_opinion_score(
     ratings, *, scale: tuple[int, int], resamples: int, confidence: float, seed: int
 ) -> OpinionScore:
-    """Mean opinion score of one method from `(readers, cases)` ratings on `scale`, such as (1, 5); higher is better.
+    """Mean opinion score of one method from `(readers, cases)` ratings on `scale`, such as (1, 5); higher is
+    better.
 
-    Serves every rated quality: overall quality, noise suppression, artefact reduction. The interval draws readers
-    and, independently, cases with replacement, so it speaks about other readers and other cases too.
+    Serves every rated quality: overall quality, noise suppression, artefact reduction. The interval draws
+    readers and, independently, cases with replacement, so it speaks about other readers and other cases too.
     """
     ratings = _ratings(ratings, scale)
     generator = np.random.default_rng(seed)
@@ -65,13 +67,22 @@ def mean_opinion_score(
     sd = float(given.std(ddof=1)) if given.size > 1 else float("nan")
     missing = int(np.isnan(ratings).sum())
     return OpinionScore(
-        float(given.mean()), sd, float(np.median(given)), float(lower), float(upper), confidence, readers, cases, missing
+        float(given.mean()),
+        sd,
+        float(np.median(given)),
+        float(lower),
+        float(upper),
+        confidence,
+        readers,
+        cases,
+        missing,
     )
 
 
 @dataclass(frozen=True)
 class OrdinalComparison:
-    """p-value over all methods, and for every pair of methods the corrected p-value of its signed-rank test."""
+    """p-value over all methods, and for every pair of methods the corrected p-value of its signed-rank
+    test."""
 
     p_value: float
     pairs: tuple[tuple[str, str], ...]
@@ -81,15 +92,17 @@ class OrdinalComparison:
 def compare_ratings(ratings: dict[str, Sequence[float]]) -> OrdinalComparison:
     """Methods compared on the same cases, each `(N,)` ratings (a case's mean or median over readers).
 
-    Wilcoxon's signed-rank test for two methods; for more, Friedman's test, and signed-rank tests of all pairs with
-    Holm's correction.
+    Wilcoxon's signed-rank test for two methods; for more, Friedman's test, and signed-rank tests of all pairs
+    with Holm's correction.
     """
     names = tuple(ratings)
     if len(names) < 2:
         raise UserError("a comparison needs at least two methods")
     table = _ratings([ratings[name] for name in names], None)
     if np.isnan(table).any():
-        raise UserError("every method needs a rating of every case: leave incomplete cases out of all methods")
+        raise UserError(
+            "every method needs a rating of every case: leave incomplete cases out of all methods"
+        )
     pairs = tuple((a, b) for i, a in enumerate(names) for b in names[i + 1 :])
     single = [_signed_rank(np.asarray(ratings[a], float) - np.asarray(ratings[b], float)) for a, b in pairs]
     corrected = correct_p_values(single, method="holm")
@@ -111,7 +124,9 @@ def fleiss_kappa(ratings, *, categories: Sequence[float]) -> float:
     """
     ratings = _ratings(ratings, None)
     if np.isnan(ratings).any() or len(ratings) < 2:
-        raise UserError("Fleiss' kappa needs at least two readers and every rating: Krippendorff's alpha takes gaps")
+        raise UserError(
+            "Fleiss' kappa needs at least two readers and every rating: Krippendorff's alpha takes gaps"
+        )
     if not np.isin(ratings, categories).all():
         raise UserError(f"a rating is none of the categories {list(categories)}")
     counts = np.stack([(ratings == category).sum(0) for category in categories], axis=1)
@@ -122,10 +137,11 @@ def fleiss_kappa(ratings, *, categories: Sequence[float]) -> float:
 
 
 def krippendorff_alpha(ratings, *, level: str) -> float:
-    """Krippendorff's alpha of `(readers, cases)` ratings with gaps (NaN): at most 1, 0 by chance, below 0 is discord.
+    """Krippendorff's alpha of `(readers, cases)` ratings with gaps (NaN): at most 1, 0 by chance, below 0 is
+    discord.
 
-    `level` of the differences: 'nominal', 'ordinal' (by ranks) or 'interval' (squares). Cases with one rating do not
-    count; NaN when all ratings are equal (Krippendorff 2011).
+    `level` of the differences: 'nominal', 'ordinal' (by ranks) or 'interval' (squares). Cases with one rating
+    do not count; NaN when all ratings are equal (Krippendorff 2011).
     """
     ratings = _ratings(ratings, None)
     given = ~np.isnan(ratings)
@@ -156,7 +172,8 @@ def _squared_differences(values: np.ndarray, totals: np.ndarray, level: str) -> 
 
 
 def quadratic_kappa(first, second, *, categories: Sequence[float]) -> float:
-    """Quadratic-weighted kappa of two readers' ordinal ratings `(N,)`: at most 1, 0 by chance; ranks weigh by square.
+    """Quadratic-weighted kappa of two readers' ordinal ratings `(N,)`: at most 1, 0 by chance; ranks weigh by
+    square.
 
     NaN when both readers always give one and the same category.
     """
@@ -174,7 +191,8 @@ def quadratic_kappa(first, second, *, categories: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class TuringTest:
-    """A visual Turing test: "positive" is an answer of real, so sensitivity is the share of real images called real."""
+    """A visual Turing test: "positive" is an answer of real, so sensitivity is the share of real images
+    called real."""
 
     n: int
     accuracy: float
@@ -191,13 +209,15 @@ class TuringTest:
 
 
 def visual_turing(called_real, is_real, *, margin: float, confidence: float) -> TuringTest:
-    """Statistics of a visual Turing test: `(readers, cases)` answers (1 real, 0 generated) and `(cases,)` truth.
+    """Statistics of a visual Turing test: `(readers, cases)` answers (1 real, 0 generated) and `(cases,)`
+    truth.
 
-    Accuracy with Wilson's interval; exact binomial test against one half; two one-sided exact tests (TOST) that it
-    lies within `margin` of one half, since a large p-value of the first is no evidence of equality: it takes about 214
-    answers to show equivalence within 0.10. d' and criterion of signal detection with the log-linear correction
-    (Hautus 1995); a criterion above 0 means that readers lean to "generated". All answers count as independent, which
-    is optimistic with several readers of one set: see `reader_accuracies` for one value per reader.
+    Accuracy with Wilson's interval; exact binomial test against one half; two one-sided exact tests (TOST)
+    that it lies within `margin` of one half, since a large p-value of the first is no evidence of equality:
+    it takes about 214 answers to show equivalence within 0.10. d' and criterion of signal detection with the
+    log-linear correction (Hautus 1995); a criterion above 0 means that readers lean to "generated". All
+    answers count as independent, which is optimistic with several readers of one set: see `reader_accuracies`
+    for one value per reader.
     """
     answers, truth = _ratings(called_real, (0, 1)), np.asarray(is_real)
     if np.isnan(answers).any() or truth.shape != answers.shape[1:] or not np.isin(truth, (0, 1)).all():
@@ -240,7 +260,8 @@ def reader_accuracies(called_real, is_real) -> np.ndarray:
 
 
 def correct_detection(found, present) -> tuple[float, float, float]:
-    """The review's "correct detection": share of cases that readers judged rightly, with Wilson's 95 % interval.
+    """The review's "correct detection": share of cases that readers judged rightly, with Wilson's 95 %
+    interval.
 
     `found` `(readers, cases)` and `present` `(cases,)` are 0 or 1.
     """

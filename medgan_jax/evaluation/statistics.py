@@ -1,8 +1,8 @@
 """From values per case to a line of a table: spread, intervals over patients, tests, seeds, rankings.
 
-Cases of one patient are not independent. Every interval and test takes `patients`, the patient of each case, and
-resamples or averages whole patients; for one case per patient pass the case numbers. Undefined values (NaN) are left
-out and counted, never turned into 0. Randomness comes from `seed` alone.
+Cases of one patient are not independent. Every interval and test takes `patients`, the patient of each case,
+and resamples or averages whole patients; for one case per patient pass the case numbers. Undefined values
+(NaN) are left out and counted, never turned into 0. Randomness comes from `seed` alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,8 @@ from medgan_jax.errors import UserError
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, sample SD, median and quartiles of the defined values, with how many there are and how many are not."""
+    """Mean, sample SD, median and quartiles of the defined values, with how many there are and how many are
+    not."""
 
     mean: float
     sd: float
@@ -43,7 +44,9 @@ def _values(values, name: str = "values") -> np.ndarray:
     if values.ndim != 1 or values.size == 0:
         raise UserError(f"{name} must be one number per case, not shape {values.shape}")
     if np.isinf(values).any():
-        raise UserError(f"{name} hold infinity, which has no mean: give undefined cases NaN, or a worst value")
+        raise UserError(
+            f"{name} hold infinity, which has no mean: give undefined cases NaN, or a worst value"
+        )
     return values
 
 
@@ -55,11 +58,14 @@ def summarise(values) -> Summary:
         return Summary(*(float("nan"),) * 5, 0, values.size)
     quartiles = np.percentile(defined, (50, 25, 75))
     sd = float(defined.std(ddof=1)) if defined.size > 1 else float("nan")
-    return Summary(float(defined.mean()), sd, *map(float, quartiles), defined.size, values.size - defined.size)
+    return Summary(
+        float(defined.mean()), sd, *map(float, quartiles), defined.size, values.size - defined.size
+    )
 
 
 def patient_means(values, patients) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the defined cases of every patient, and the patients in ascending order; without any case, no patient."""
+    """Mean of the defined cases of every patient, and the patients in ascending order; without any case, no
+    patient."""
     values, patients = _values(values), np.asarray(patients)
     if patients.shape != values.shape:
         raise UserError(f"{values.size} values need as many patients, got {patients.shape}")
@@ -77,10 +83,11 @@ def bootstrap_interval(
     confidence: float,
     seed: int,
 ) -> Interval:
-    """Percentile bootstrap of `statistic` over patients: a drawn patient brings all of its cases (Field and Welsh 2007).
+    """Percentile bootstrap of `statistic` over patients: a drawn patient brings all of its cases (Field and
+    Welsh 2007).
 
-    `values` is `(N,)`, NaN left out; `statistic` takes the drawn cases' values, for instance `np.mean`. Drawing
-    cases instead of patients makes intervals too narrow by the square root of the cases per patient.
+    `values` is `(N,)`, NaN left out; `statistic` takes the drawn cases' values, for instance `np.mean`.
+    Drawing cases instead of patients makes intervals too narrow by the square root of the cases per patient.
     """
     values, patients = _values(values), np.asarray(patients)
     if patients.shape != values.shape:
@@ -90,7 +97,9 @@ def bootstrap_interval(
     defined = ~np.isnan(values)
     names, index = np.unique(patients[defined], return_inverse=True)
     if names.size < 2:
-        raise UserError(f"an interval over patients needs at least 2 of them with defined values, got {names.size}")
+        raise UserError(
+            f"an interval over patients needs at least 2 of them with defined values, got {names.size}"
+        )
     groups = [values[defined][index == i] for i in range(names.size)]
     generator = np.random.default_rng(seed)
     draws = generator.integers(0, names.size, (resamples, names.size))
@@ -126,7 +135,8 @@ def paired_test(first, second, *, patients, test: str, seed: int = 0) -> PairedT
     """Paired test of two methods on the same cases, `(N,)` each, with one difference per patient.
 
     `test` is 'wilcoxon' (signed rank), 't' (normal differences) or 'permutation' (sign flips: exact up to 12
-    patients, 9999 draws from `seed` beyond). Cases undefined for either method are left out of both, and counted.
+    patients, 9999 draws from `seed` beyond). Cases undefined for either method are left out of both, and
+    counted.
     """
     first, second = _values(first, "the first method's values"), _values(second, "the second method's values")
     if first.shape != second.shape:
@@ -166,8 +176,8 @@ def _sign_flips(differences: np.ndarray, seed: int) -> float:
 def correct_p_values(p_values, *, method: str) -> np.ndarray:
     """p-values corrected for the number of comparisons, `(N,)`, in the order given.
 
-    `method`: 'bonferroni', 'holm' (family-wise error, uniformly stronger than Bonferroni) or 'benjamini_hochberg'
-    (false discovery rate).
+    `method`: 'bonferroni', 'holm' (family-wise error, uniformly stronger than Bonferroni) or
+    'benjamini_hochberg' (false discovery rate).
     """
     p = np.asarray(p_values, float)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
@@ -213,11 +223,14 @@ def summarise_seeds(values) -> SeedSummary:
     means = values[:, shared].mean(axis=1)
     sd = float(means.std(ddof=1)) if means.size > 1 else float("nan")
     undefined = int((~shared).sum())
-    return SeedSummary(means, float(means.mean()), sd, float(means.min()), float(means.max()), means.size, undefined)
+    return SeedSummary(
+        means, float(means.mean()), sd, float(means.min()), float(means.max()), means.size, undefined
+    )
 
 
 def probability_of_improvement(first, second, *, higher_is_better: bool) -> float:
-    """P(a seed of the first method beats a seed of the second), ties half: 0.5 is no difference (Agarwal et al. 2021)."""
+    """P(a seed of the first method beats a seed of the second), ties half: 0.5 is no difference (Agarwal et
+    al. 2021)."""
     first, second = _values(first, "the first method's seeds"), _values(second, "the second method's seeds")
     difference = (first[:, None] - second[None, :]) * (1 if higher_is_better else -1)
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
@@ -225,7 +238,8 @@ def probability_of_improvement(first, second, *, higher_is_better: bool) -> floa
 
 @dataclass(frozen=True)
 class Ranking:
-    """For every method, in the order given: mean value, rank (1 is best), probability of being best, rank interval."""
+    """For every method, in the order given: mean value, rank (1 is best), probability of being best, rank
+    interval."""
 
     names: tuple[str, ...]
     means: np.ndarray
@@ -247,8 +261,9 @@ def rank_methods(
 ) -> Ranking:
     """Methods ranked by their mean over patients, with the bootstrap's word on how sure that is.
 
-    `values` maps a method's name to its `(N,)` values on the same cases. All methods are resampled with the same
-    patients (Maier-Hein et al. 2018). Cases undefined for any method are left out for all; ties share probability.
+    `values` maps a method's name to its `(N,)` values on the same cases. All methods are resampled with the
+    same patients (Maier-Hein et al. 2018). Cases undefined for any method are left out for all; ties share
+    probability.
     """
     names = tuple(values)
     if len(names) < 2:
@@ -268,12 +283,19 @@ def rank_methods(
     lower, upper = np.percentile(ranks, (tail, 100 - tail), axis=1)
     overall = means.mean(axis=1)
     return Ranking(
-        names, overall, stats.rankdata(sign * overall), (best / best.sum(axis=0)).mean(axis=1), lower, upper, n
+        names,
+        overall,
+        stats.rankdata(sign * overall),
+        (best / best.sum(axis=0)).mean(axis=1),
+        lower,
+        upper,
+        n,
     )
 
 
 def delong_interval(scores, labels, *, confidence: float) -> Interval:
-    """Area under the ROC curve with DeLong's interval (DeLong et al. 1988) for independent cases, clipped to [0, 1].
+    """Area under the ROC curve with DeLong's interval (DeLong et al. 1988) for independent cases, clipped to
+    [0, 1].
 
     For several cases of a patient use `bootstrap_auc`. Needs two cases of each class.
     """
@@ -289,7 +311,8 @@ def delong_interval(scores, labels, *, confidence: float) -> Interval:
 
 
 def bootstrap_auc(scores, labels, *, patients, resamples: int, confidence: float, seed: int) -> Interval:
-    """Area under the ROC curve with a percentile bootstrap over patients; draws with one class only are redrawn."""
+    """Area under the ROC curve with a percentile bootstrap over patients; draws with one class only are
+    redrawn."""
     scores, labels, patients = _values(scores, "scores"), np.asarray(labels), np.asarray(patients)
     if labels.shape != scores.shape or patients.shape != scores.shape or not np.isin(labels, (0, 1)).all():
         raise UserError("scores, labels (0 or 1) and patients must be one per case")
@@ -314,7 +337,8 @@ def _auc(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def mcnemar(first_correct, second_correct) -> float:
-    """Exact p-value of McNemar's test that two classifiers err equally often on the same cases (McNemar 1947)."""
+    """Exact p-value of McNemar's test that two classifiers err equally often on the same cases (McNemar
+    1947)."""
     first, second = np.asarray(first_correct, bool), np.asarray(second_correct, bool)
     if first.shape != second.shape:
         raise UserError("McNemar's test needs both classifiers on the same cases")

@@ -1,21 +1,22 @@
 """Distances between the surfaces of two masks, in mm: Hausdorff, average surface distances, surface Dice.
 
-Every metric takes `(prediction, reference)`, binary, `(B, H, W, 1)` or `(B, D, H, W, 1)`, and returns `(B,)` in
-float64. What makes published numbers disagree is an argument: `spacing` (mm along each spatial axis, in the order of
-the axes, `(rank,)` or `(B, rank)`), `boundary`, `percentile` with its `definition`, and `empty_policy`.
+Every metric takes `(prediction, reference)`, binary, `(B, H, W, 1)` or `(B, D, H, W, 1)`, and returns `(B,)`
+in float64. What makes published numbers disagree is an argument: `spacing` (mm along each spatial axis, in
+the order of the axes, `(rank,)` or `(B, rank)`), `boundary`, `percentile` with its `definition`, and
+`empty_policy`.
 
 `boundary` names the points that make a surface:
 
 - `'erosion1'`: foreground voxels with a background neighbour across a face (the mask less its erosion by the
   1-connected cross; outside the image is background). MedPy, MONAI and MetricsReloaded do this.
-- `'surfel'`: voxel corners where the 2 x 2 (x 2) neighbours differ, weighted by the length or area of the surface
-  through them. DeepMind's surface-distance does this; means and percentiles are then over area.
+- `'surfel'`: voxel corners where the 2 x 2 (x 2) neighbours differ, weighted by the length or area of the
+  surface through them. DeepMind's surface-distance does this; means and percentiles are then over area.
 
-`empty_policy`: `'nan'` (an empty mask has no surface: exclude the case, and count it), `'best_worst'` (both empty: 0
-mm; one empty: the diagonal of the image in mm; surface Dice 1 and 0), `'strict'` (raises).
+`empty_policy`: `'nan'` (an empty mask has no surface: exclude the case, and count it), `'best_worst'` (both
+empty: 0 mm; one empty: the diagonal of the image in mm; surface Dice 1 and 0), `'strict'` (raises).
 
-Memory: masks are cropped to the box of both objects, and nearest points are found in a k-d tree of the surface, so
-what is held grows with the surface and not with the volume.
+Memory: masks are cropped to the box of both objects, and nearest points are found in a k-d tree of the
+surface, so what is held grows with the surface and not with the volume.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ DEFINITIONS = ("max_of_directed", "pooled")
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances in mm from each surface point of either mask to the other surface, and the weights of the points."""
+    """Distances in mm from each surface point of either mask to the other surface, and the weights of the
+    points."""
 
     to_reference: np.ndarray
     to_prediction: np.ndarray
@@ -44,7 +46,9 @@ class SurfaceDistances:
 def _check_masks(prediction, reference) -> tuple[np.ndarray, np.ndarray]:
     prediction, reference = np.asarray(prediction), np.asarray(reference)
     if prediction.shape != reference.shape:
-        raise UserError(f"prediction is {prediction.shape} but reference is {reference.shape}: give equal shapes")
+        raise UserError(
+            f"prediction is {prediction.shape} but reference is {reference.shape}: give equal shapes"
+        )
     if prediction.ndim not in (4, 5) or prediction.shape[-1] != 1:
         raise UserError(f"masks must be (B, H, W, 1) or (B, D, H, W, 1), not {prediction.shape}")
     for name, mask in (("prediction", prediction), ("reference", reference)):
@@ -56,7 +60,9 @@ def _check_masks(prediction, reference) -> tuple[np.ndarray, np.ndarray]:
 def _check_spacing(spacing, batch: int, rank: int) -> np.ndarray:
     spacing = np.asarray(spacing, float)
     if spacing.shape not in ((rank,), (batch, rank)):
-        raise UserError(f"spacing must hold {rank} values in mm (per case or for all), not shape {spacing.shape}")
+        raise UserError(
+            f"spacing must hold {rank} values in mm (per case or for all), not shape {spacing.shape}"
+        )
     if not (np.isfinite(spacing) & (spacing > 0)).all():
         raise UserError(f"spacing must be positive, in mm, not {spacing.tolist()}")
     return np.broadcast_to(spacing, (batch, rank))
@@ -118,7 +124,9 @@ def _points(mask: np.ndarray, spacing: np.ndarray, boundary: str) -> tuple[np.nd
     return (index + origin + 0.5) * spacing, weights
 
 
-def surface_distances(prediction: np.ndarray, reference: np.ndarray, *, spacing, boundary: str) -> SurfaceDistances:
+def surface_distances(
+    prediction: np.ndarray, reference: np.ndarray, *, spacing, boundary: str
+) -> SurfaceDistances:
     """Distances in mm between the surfaces of two non-empty masks of one case, `(H, W)` or `(D, H, W)`."""
     spacing = np.asarray(spacing, float)
     prediction_points, prediction_weights = _points(np.asarray(prediction, bool), spacing, boundary)
@@ -128,8 +136,11 @@ def surface_distances(prediction: np.ndarray, reference: np.ndarray, *, spacing,
     return SurfaceDistances(to_reference, to_prediction, prediction_weights, reference_weights)
 
 
-def _each_case(prediction, reference, spacing, boundary, empty_policy, measure, both_empty, one_empty) -> np.ndarray:
-    """`measure(SurfaceDistances)` for every case with two surfaces, and what the policy says for the others."""
+def _each_case(
+    prediction, reference, spacing, boundary, empty_policy, measure, both_empty, one_empty
+) -> np.ndarray:
+    """`measure(SurfaceDistances)` for every case with two surfaces, and what the policy says for the
+    others."""
     prediction, reference = _check_masks(prediction, reference)
     _check_choice("boundary", boundary, BOUNDARIES)
     _check_choice("empty_policy", empty_policy, EMPTY_POLICIES)
@@ -141,7 +152,9 @@ def _each_case(prediction, reference, spacing, boundary, empty_policy, measure, 
         if missing == 0:
             values[i] = measure(surface_distances(a, b, spacing=step, boundary=boundary))
         elif empty_policy == "strict":
-            raise UserError(f"case {i} has an empty mask, which has no surface: leave it out or choose an empty_policy")
+            raise UserError(
+                f"case {i} has an empty mask, which has no surface: leave it out or choose an empty_policy"
+            )
         elif empty_policy == "best_worst":
             diagonal = float(np.linalg.norm((np.array(a.shape) - 1) * step))
             values[i] = both_empty if missing == 2 else (diagonal if one_empty is None else one_empty)
@@ -149,7 +162,8 @@ def _each_case(prediction, reference, spacing, boundary, empty_policy, measure, 
 
 
 def _percentile(values: np.ndarray, weights: np.ndarray, percentile: float, boundary: str) -> float:
-    """Linear-interpolated percentile of points; for surfels, the first distance that the share of area reaches."""
+    """Linear-interpolated percentile of points; for surfels, the first distance that the share of area
+    reaches."""
     if boundary == "erosion1":
         return float(np.percentile(values, percentile))
     order = np.argsort(values)
@@ -169,9 +183,10 @@ def hausdorff(
 ) -> np.ndarray:
     """Hausdorff distance of two surfaces, `(B,)` in mm, in [0, inf), lower is better.
 
-    `percentile=None` is the maximum; 95 is HD95, of which there are two: `definition='max_of_directed'` (the larger
-    of the two directed percentiles: MONAI, MetricsReloaded, DeepMind) and `'pooled'` (the percentile of both
-    directions together: MedPy). They differ; for the maximum they agree. One stray voxel sets the maximum.
+    `percentile=None` is the maximum; 95 is HD95, of which there are two: `definition='max_of_directed'` (the
+    larger of the two directed percentiles: MONAI, MetricsReloaded, DeepMind) and `'pooled'` (the percentile
+    of both directions together: MedPy). They differ; for the maximum they agree. One stray voxel sets the
+    maximum.
     """
     _check_choice("definition", definition, DEFINITIONS)
     if percentile is not None and not 0 < percentile <= 100:
@@ -207,7 +222,8 @@ def asd(prediction, reference, *, spacing, boundary: str, empty_policy: str) -> 
 
 
 def masd(prediction, reference, *, spacing, boundary: str, empty_policy: str) -> np.ndarray:
-    """Mean of the two directed average surface distances, `(mean d_AB + mean d_BA) / 2`: `(B,)` in mm, lower is better."""
+    """Mean of the two directed average surface distances, `(mean d_AB + mean d_BA) / 2`: `(B,)` in mm, lower
+    is better."""
     measure = lambda d: sum(_weighted_means(d)) / 2  # noqa: E731
     return _each_case(prediction, reference, spacing, boundary, empty_policy, measure, 0.0, None)
 
@@ -218,7 +234,8 @@ def msd(prediction, reference, *, spacing, boundary: str, empty_policy: str) -> 
 
 
 def assd(prediction, reference, *, spacing, boundary: str, empty_policy: str) -> np.ndarray:
-    """Average symmetric surface distance, `(sum d_AB + sum d_BA) / (|A| + |B|)`: `(B,)` in mm, lower is better.
+    """Average symmetric surface distance, `(sum d_AB + sum d_BA) / (|A| + |B|)`: `(B,)` in mm, lower is
+    better.
 
     The review's ASD. Both directions are pooled, so the larger surface counts more than in `masd`.
     """

@@ -1,9 +1,10 @@
 """Length or area of the surface through a voxel corner, for each arrangement of its 2 x 2 (x 2) neighbours.
 
-The surface of a corner's cell cuts the edges between unlike voxels half way (marching squares and cubes). Where a
-face is ambiguous (its like voxels are diagonal) the voxels in the minority of the cell are kept apart; polygons that
-are not flat take the triangulation of largest area on a cube. These two rules give the table of DeepMind's
-surface-distance (Nikolov et al. 2018) for every code and spacing, so areas agree with theirs.
+The surface of a corner's cell cuts the edges between unlike voxels half way (marching squares and cubes).
+Where a face is ambiguous (its like voxels are diagonal) the voxels in the minority of the cell are kept
+apart; polygons that are not flat take the triangulation of largest area on a cube. These two rules give the
+table of DeepMind's surface-distance (Nikolov et al. 2018) for every code and spacing, so areas agree with
+theirs.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ Triangle = tuple[int, int, int]
 
 @cache
 def surfel_weights(rank: int, spacing: tuple[float, ...]) -> np.ndarray:
-    """Weights of all neighbour codes: length in mm for rank 2 (16 codes), area in mm^2 for rank 3 (256 codes).
+    """Weights of all neighbour codes: length in mm for rank 2 (16 codes), area in mm^2 for rank 3 (256
+    codes).
 
     A code has one bit for each neighbour, the first voxel in array order highest. `spacing` is in mm.
     """

@@ -1,7 +1,9 @@
-"""What every metric shares: float32 input, equal shapes, means per case, and NaN for input that has no answer.
+"""What every metric shares: float32 input, equal shapes, means per case, and NaN for input that has no
+answer.
 
-A metric is a pure function that may be traced, so it cannot raise on values: a case whose images hold NaN or Inf,
-or whose convention is senseless (a data range of zero), scores NaN. Shapes are known while tracing, so they raise.
+A metric is a pure function that may be traced, so it cannot raise on values: a case whose images hold NaN or
+Inf, or whose convention is senseless (a data range of zero), scores NaN. Shapes are known while tracing, so
+they raise.
 """
 
 import jax
@@ -9,7 +11,8 @@ import jax.numpy as jnp
 
 
 def as_float(x: jax.Array) -> jax.Array:
-    """`x` in float32, or in float64 where it already is: bfloat16, integers and booleans lose nothing here."""
+    """`x` in float32, or in float64 where it already is: bfloat16, integers and booleans lose nothing
+    here."""
     x = jnp.asarray(x)
     if jnp.iscomplexobj(x):
         raise TypeError("metrics take real arrays; give complex images as two real channels or as magnitude")
@@ -42,8 +45,8 @@ def per_case(value: jax.Array | float, like: jax.Array) -> jax.Array:
 def case_sum(x: jax.Array) -> jax.Array:
     """Sum over all but the first axis, `(B, ...) -> (B,)`, row by row.
 
-    Products with ones: several times faster than XLA's reduction on a CPU, and since rows are summed first the sum
-    of a large volume does not stall in float32.
+    Products with ones: several times faster than XLA's reduction on a CPU, and since rows are summed first
+    the sum of a large volume does not stall in float32.
     """
     if x.ndim > 2:
         x = x.reshape(*x.shape[:-2], -1)
@@ -53,7 +56,8 @@ def case_sum(x: jax.Array) -> jax.Array:
 
 
 def case_mean(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Mean over all but the first axis, `(B, ...) -> (B,)`, inside `mask` (non-zero is inside) where one is given.
+    """Mean over all but the first axis, `(B, ...) -> (B,)`, inside `mask` (non-zero is inside) where one is
+    given.
 
     A mask broadcasts against `x`, so `(B, H, W, 1)` serves any number of channels. An empty mask gives NaN.
     """
@@ -85,7 +89,8 @@ def all_finite(*arrays: jax.Array) -> jax.Array:
 
 
 def finite_or_nan(value: jax.Array) -> jax.Array:
-    """`value`, with infinities turned into NaN: what a sum over an image that holds Inf or NaN has to score."""
+    """`value`, with infinities turned into NaN: what a sum over an image that holds Inf or NaN has to
+    score."""
     return jnp.where(jnp.isfinite(value), value, jnp.nan)
 
 

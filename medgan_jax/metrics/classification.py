@@ -1,10 +1,12 @@
-"""Agreement of scores with binary labels, at a threshold and over all thresholds, and of class maps with each other.
+"""Agreement of scores with binary labels, at a threshold and over all thresholds, and of class maps with each
+other.
 
-Every function takes `(scores, labels)`, in this order. The first axis counts cases and all others are pooled, so
-`(B, H, W, C)`, `(B, D, H, W, C)` and `(B, N)` give `(B,)`; one set of N image-level scores, `(N,)`, gives a
-scalar. A score is positive when `score >= threshold`. `mask` (non-zero is counted) leaves out pixels, such as
-those outside the field of view. Undefined values are NaN: no positives for recall, one class for AUC, labels
-other than 0 and 1, NaN scores. Pixel-level accuracy and specificity are inflated by background: report a region.
+Every function takes `(scores, labels)`, in this order. The first axis counts cases and all others are pooled,
+so `(B, H, W, C)`, `(B, D, H, W, C)` and `(B, N)` give `(B,)`; one set of N image-level scores, `(N,)`, gives
+a scalar. A score is positive when `score >= threshold`. `mask` (non-zero is counted) leaves out pixels, such
+as those outside the field of view. Undefined values are NaN: no positives for recall, one class for AUC,
+labels other than 0 and 1, NaN scores. Pixel-level accuracy and specificity are inflated by background: report
+a region.
 """
 
 from functools import partial
@@ -65,14 +67,20 @@ def confusion_counts(
     rows = _rows(scores, labels, mask)
     limit = jnp.broadcast_to(jnp.asarray(threshold, rows.scores.dtype), rows.scores.shape[:1])[:, None]
     called = rows.scores >= limit
-    counts = (rows.positive & called, rows.negative & called, rows.positive & ~called, rows.negative & ~called)
+    counts = (
+        rows.positive & called,
+        rows.negative & called,
+        rows.positive & ~called,
+        rows.negative & ~called,
+    )
     valid = rows.valid & ~jnp.isnan(limit[:, 0])
     dtype = rows.scores.dtype
     return Counts(*(undefined_unless(valid, _count(c).astype(dtype)).reshape(rows.shape) for c in counts))
 
 
 def accuracy(scores, labels, *, threshold, mask=None) -> jax.Array:
-    """`(TP + TN) / all`: in [0, 1], higher is better. Misleading under imbalance: report `prevalence` beside it."""
+    """`(TP + TN) / all`: in [0, 1], higher is better. Misleading under imbalance: report `prevalence` beside
+    it."""
     tp, fp, fn, tn = confusion_counts(scores, labels, threshold=threshold, mask=mask)
     return divide(tp + tn, tp + fp + fn + tn)
 
@@ -119,7 +127,8 @@ def fbeta(scores, labels, *, threshold, beta, mask=None) -> jax.Array:
 
 
 def mcc(scores, labels, *, threshold, mask=None) -> jax.Array:
-    """Matthews correlation, `(TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN))`: in [-1, 1], higher is better.
+    """Matthews correlation, `(TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN))`: in [-1, 1], higher is
+    better.
 
     NaN where the denominator is zero; scikit-learn returns 0 there, which reads as chance.
     """
@@ -140,7 +149,8 @@ class _Sorted(NamedTuple):
 
 
 def _descending(rows: _Rows) -> _Sorted:
-    """Cumulative counts over descending scores; each entry carries the counts at the end of its group of ties."""
+    """Cumulative counts over descending scores; each entry carries the counts at the end of its group of
+    ties."""
     order = jnp.argsort(-rows.scores, axis=1)
     scores, positive, negative = (
         jnp.take_along_axis(x, order, axis=1) for x in (rows.scores, rows.positive, rows.negative)
@@ -188,8 +198,8 @@ class Roc(NamedTuple):
 def roc_curve(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> Roc:
     """The ROC curve as `N + 1` points of fixed shape, thresholds descending from infinity.
 
-    Scores that tie repeat the vertex at the end of their group, so that the polygon is the curve with one vertex
-    for each distinct score. NaN with one class only. Positive means `score >= threshold`.
+    Scores that tie repeat the vertex at the end of their group, so that the polygon is the curve with one
+    vertex for each distinct score. NaN with one class only. Positive means `score >= threshold`.
     """
     rows = _rows(scores, labels, mask)
     ordered = _descending(rows)
@@ -254,7 +264,8 @@ class Reliability(NamedTuple):
 
 @partial(jax.jit, static_argnames=("bins",))
 def reliability_curve(scores, labels, *, bins: int, mask: jax.Array | None = None) -> Reliability:
-    """Mean predicted probability and observed frequency in `bins` bins of equal width, `[i / bins, (i + 1) / bins)`.
+    """Mean predicted probability and observed frequency in `bins` bins of equal width, `[i / bins, (i + 1) /
+    bins)`.
 
     The last bin holds 1 as well. Empty bins are NaN, and so are cases whose scores are not probabilities.
     """
@@ -278,9 +289,9 @@ def reliability_curve(scores, labels, *, bins: int, mask: jax.Array | None = Non
 def ece(scores: jax.Array, labels: jax.Array, *, bins: int, mask: jax.Array | None = None) -> jax.Array:
     """Expected calibration error, `sum_b n_b / N |frequency_b - confidence_b|`: in [0, 1], lower is better.
 
-    For the probability of the positive class over `bins` bins of equal width (15 is customary: Guo et al. 2017);
-    the value falls with fewer bins, so the number is stated. For classes, pass the confidence of the chosen
-    class as the score and whether it was right as the label.
+    For the probability of the positive class over `bins` bins of equal width (15 is customary: Guo et al.
+    2017); the value falls with fewer bins, so the number is stated. For classes, pass the confidence of the
+    chosen class as the score and whether it was right as the label.
     """
     counts, confidence, frequency = reliability_curve(scores, labels, bins=bins, mask=mask)
     gaps = jnp.where(counts > 0, counts * jnp.abs(frequency - confidence), 0)
@@ -318,9 +329,9 @@ def class_accuracy(predicted: jax.Array, labels: jax.Array, *, classes: int) -> 
 def cohen_kappa(predicted: jax.Array, labels: jax.Array, *, classes: int, weights: str) -> jax.Array:
     """Cohen's kappa, `1 - sum w observed / sum w expected`: at most 1, higher is better, 0 by chance.
 
-    `weights` on the disagreement of classes i and j: 'none' (1 unless equal), 'linear' (`|i - j|`) or 'quadratic'
-    (`(i - j)^2`, for ordered ratings). NaN where chance alone would agree always; scikit-learn returns 0 or NaN
-    there depending on its version.
+    `weights` on the disagreement of classes i and j: 'none' (1 unless equal), 'linear' (`|i - j|`) or
+    'quadratic' (`(i - j)^2`, for ordered ratings). NaN where chance alone would agree always; scikit-learn
+    returns 0 or NaN there depending on its version.
     """
     matrix = confusion_matrix(predicted, labels, classes=classes)
     distance = jnp.abs(jnp.arange(classes)[:, None] - jnp.arange(classes)[None, :]).astype(matrix.dtype)

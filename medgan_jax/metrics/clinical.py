@@ -1,7 +1,8 @@
-"""Clinical quantities of segmentations and landmarks: areas, volumes, ejection fraction, ratios, identification.
+"""Clinical quantities of segmentations and landmarks: areas, volumes, ejection fraction, ratios,
+identification.
 
-Masks are binary, `(B, H, W, 1)` or `(B, D, H, W, 1)`; values are per case, `(B,)`, in physical units. A mask with
-values other than 0 and 1 has no area, and scores NaN.
+Masks are binary, `(B, H, W, 1)` or `(B, D, H, W, 1)`; values are per case, `(B,)`, in physical units. A mask
+with values other than 0 and 1 has no area, and scores NaN.
 """
 
 from functools import partial
@@ -35,8 +36,8 @@ def area(mask: jax.Array, *, spacing) -> jax.Array:
 def volume(mask: jax.Array, *, spacing, slice_gap: jax.Array | float) -> jax.Array:
     """Volume of each mask `(B, D, H, W, 1)` in ml: `sum_slices area (thickness + gap)`.
 
-    `spacing` is `(thickness, dy, dx)` in mm, `(3,)` or `(B, 3)`; `slice_gap` in mm is 0 where slices touch. Cine
-    stacks leave gaps of up to 10 mm: dropping them falsifies volumes, though not ejection fractions.
+    `spacing` is `(thickness, dy, dx)` in mm, `(3,)` or `(B, 3)`; `slice_gap` in mm is 0 where slices touch.
+    Cine stacks leave gaps of up to 10 mm: dropping them falsifies volumes, though not ejection fractions.
     """
     if jnp.ndim(mask) != 5:
         raise ValueError(f"a volume is of masks (B, D, H, W, 1), not {jnp.shape(mask)}")
@@ -48,7 +49,8 @@ def volume(mask: jax.Array, *, spacing, slice_gap: jax.Array | float) -> jax.Arr
 def ejection_fraction(end_diastolic: jax.Array, end_systolic: jax.Array) -> jax.Array:
     """`(EDV - ESV) / EDV` in percent from volumes in any unit, elementwise; NaN for an empty diastole.
 
-    Compare methods by the report of `medgan_jax.evaluation.agreement.agreement_report`: correlation hides bias.
+    Compare methods by the report of `medgan_jax.evaluation.agreement.agreement_report`: correlation hides
+    bias.
     """
     end_diastolic, end_systolic = as_float(end_diastolic), as_float(end_systolic)
     return 100 * divide(end_diastolic - end_systolic, end_diastolic)
@@ -57,8 +59,8 @@ def ejection_fraction(end_diastolic: jax.Array, end_systolic: jax.Array) -> jax.
 def area_error(prediction: jax.Array, reference: jax.Array, *, spacing) -> jax.Array:
     """`|A_prediction - A_reference|` in mm^2 of masks `(B, H, W, 1)`: `(B,)`, lower is better.
 
-    The mean over patients is the "MAE of infarct size" (`area_mae`); average a patient's slices first. Two disjoint
-    masks of equal area score 0: report an overlap beside it.
+    The mean over patients is the "MAE of infarct size" (`area_mae`); average a patient's slices first. Two
+    disjoint masks of equal area score 0: report an overlap beside it.
     """
     return jnp.abs(area(prediction, spacing=spacing) - area(reference, spacing=spacing))
 
@@ -69,8 +71,8 @@ def area_mae(
 ) -> jax.Array:
     """Mean absolute error of area for each patient, `(n_patients,)` in mm^2, lower is better.
 
-    Slices `(B, H, W, 1)` belong to `patients`, indices `(B,)` in `0 .. n_patients - 1`. A patient without slices is
-    NaN. The average over patients is the review's "MAE of infarct size".
+    Slices `(B, H, W, 1)` belong to `patients`, indices `(B,)` in `0 .. n_patients - 1`. A patient without
+    slices is NaN. The average over patients is the review's "MAE of infarct size".
     """
     errors = area_error(prediction, reference, spacing=spacing)
     patients = jnp.asarray(patients)
@@ -82,13 +84,15 @@ def area_mae(
 
 
 def infarct_share(infarct: jax.Array, myocardium: jax.Array) -> jax.Array:
-    """Infarct size in percent of the myocardium, from masks of equal shape; the infarct counts inside it only."""
+    """Infarct size in percent of the myocardium, from masks of equal shape; the infarct counts inside it
+    only."""
     inside = jnp.asarray(infarct) * jnp.asarray(myocardium)
     return 100 * divide(_sizes(inside), _sizes(myocardium))
 
 
 def cup_to_disc_ratio(cup: jax.Array, disc: jax.Array) -> jax.Array:
-    """Vertical cup-to-disc ratio of masks `(B, H, W, 1)`: height of the cup over height of the disc; NaN without disc.
+    """Vertical cup-to-disc ratio of masks `(B, H, W, 1)`: height of the cup over height of the disc; NaN
+    without disc.
 
     The absolute difference of two ratios is the error that glaucoma screening reports.
     """
@@ -105,11 +109,12 @@ def _height(mask: jax.Array) -> jax.Array:
 
 @jax.jit
 def identification(predicted: jax.Array, reference: jax.Array, *, spacing, tolerance: float) -> jax.Array:
-    """Whether each labelled point is identified, `(B, N, rank) -> (B, N)` of 1, 0, or NaN where there is none.
+    """Whether each labelled point is identified, `(B, N, rank) -> (B, N)` of 1, 0, or NaN where there is
+    none.
 
-    The rule of vertebra labelling (Glocker et al. 2012): within `tolerance` mm (20 there) of its own reference
-    centroid, and that centroid is the nearest of all of the case's. NaN rows mark absent points: absent in the
-    reference is NaN, absent in the prediction only is 0.
+    The rule of vertebra labelling (Glocker et al. 2012): within `tolerance` mm (20 there) of its own
+    reference centroid, and that centroid is the nearest of all of the case's. NaN rows mark absent points:
+    absent in the reference is NaN, absent in the prediction only is 0.
     """
     predicted, reference = as_float(predicted), as_float(reference)
     if predicted.shape != reference.shape or predicted.ndim != 3:
@@ -123,7 +128,9 @@ def identification(predicted: jax.Array, reference: jax.Array, *, spacing, toler
     return undefined_unless(~jnp.any(jnp.isnan(reference), axis=-1), hit.astype(predicted.dtype))
 
 
-def identification_rate(predicted: jax.Array, reference: jax.Array, *, spacing, tolerance: float) -> jax.Array:
+def identification_rate(
+    predicted: jax.Array, reference: jax.Array, *, spacing, tolerance: float
+) -> jax.Array:
     """Share of a case's reference points that are identified: `(B,)`, in [0, 1], higher is better."""
     hits = identification(predicted, reference, spacing=spacing, tolerance=tolerance)
     present = ~jnp.isnan(hits)
@@ -145,8 +152,8 @@ def _to_polyline(points: jax.Array, line: jax.Array) -> jax.Array:
 def centreline_error(predicted: jax.Array, reference: jax.Array, *, spacing) -> jax.Array:
     """Mean symmetric distance of two polylines, `(B, N, rank)` and `(B, M, rank)` voxels: `(B,)` in mm.
 
-    The average of the mean distances from either line's vertices to the other line (to its segments, not only its
-    vertices, so the sampling of the target does not matter). Lower is better. NaN if a point is NaN.
+    The average of the mean distances from either line's vertices to the other line (to its segments, not only
+    its vertices, so the sampling of the target does not matter). Lower is better. NaN if a point is NaN.
     """
     predicted, reference = as_float(predicted), as_float(reference)
     spacing = jnp.asarray(spacing, predicted.dtype).reshape((-1, 1, predicted.shape[-1]))

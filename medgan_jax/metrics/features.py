@@ -1,8 +1,9 @@
 """Features of images for distribution metrics, each with the name under which its distance is reported.
 
-A Fréchet distance is a number of an extractor as much as of images: only Inception-v3 with its published weights
-gives "FID" (`medgan_jax.models.inception.load_inception`); any other gives `fd[<name>]`. Three need no file: fixed
-random convolutions, plain pixels, and a network trained on the data at hand (`pooled`, named 'proxy').
+A Fréchet distance is a number of an extractor as much as of images: only Inception-v3 with its published
+weights gives "FID" (`medgan_jax.models.inception.load_inception`); any other gives `fd[<name>]`. Three need
+no file: fixed random convolutions, plain pixels, and a network trained on the data at hand (`pooled`, named
+'proxy').
 """
 
 import math
@@ -22,8 +23,9 @@ INCEPTION = "inception_v3"
 class FeatureExtractor:
     """A function from images `(B, [D], H, W, C)` to features `(B, d)`, and what it is called in results.
 
-    `name` is one word for the kind ('random_conv', 'proxy', 'own_classifier'); `detail` says which one exactly (a
-    seed, a training set, a file's checksum). The name 'inception_v3' is reserved for the published weights.
+    `name` is one word for the kind ('random_conv', 'proxy', 'own_classifier'); `detail` says which one
+    exactly (a seed, a training set, a file's checksum). The name 'inception_v3' is reserved for the published
+    weights.
     """
 
     name: str
@@ -44,8 +46,11 @@ class FeatureExtractor:
         return self.function(images)
 
 
-def extract(extractor: FeatureExtractor, images: jax.Array | Iterable[jax.Array], *, batch: int) -> np.ndarray:
-    """Features `(N, d)` in float64 on the host, of images in parts of `batch`, or of an iterable of batches."""
+def extract(
+    extractor: FeatureExtractor, images: jax.Array | Iterable[jax.Array], *, batch: int
+) -> np.ndarray:
+    """Features `(N, d)` in float64 on the host, of images in parts of `batch`, or of an iterable of
+    batches."""
     if not hasattr(images, "shape"):
         parts = list(images)
     else:
@@ -56,8 +61,8 @@ def extract(extractor: FeatureExtractor, images: jax.Array | Iterable[jax.Array]
 def pooled(name: str, detail: str, features: Callable[[jax.Array], jax.Array]) -> FeatureExtractor:
     """An extractor from a network's spatial features `(B, ..., C)`, averaged over space.
 
-    For a small network trained on the data at hand (`models.features.small_vgg` on its proxy task) the name is
-    'proxy'; for one's own classifier, 'own_classifier'.
+    For a small network trained on the data at hand (`models.features.small_vgg` on its proxy task) the name
+    is 'proxy'; for one's own classifier, 'own_classifier'.
     """
 
     def function(images):
@@ -68,7 +73,8 @@ def pooled(name: str, detail: str, features: Callable[[jax.Array], jax.Array]) -
 
 
 def pixels(*, sides: tuple[int, ...]) -> FeatureExtractor:
-    """Images averaged down to `sides` and flattened: features that anyone can check, blind to fine texture."""
+    """Images averaged down to `sides` and flattened: features that anyone can check, blind to fine
+    texture."""
 
     def function(images):
         images = as_float(images)
@@ -78,12 +84,16 @@ def pixels(*, sides: tuple[int, ...]) -> FeatureExtractor:
     return FeatureExtractor("pixels", "x".join(map(str, sides)), jax.jit(function))
 
 
-def random_conv(*, channels: int, rank: int, seed: int, widths: tuple[int, ...] = (16, 32, 64)) -> FeatureExtractor:
-    """Fixed random convolutions of images with `channels`, rank 2 or 3, in [-1, 1]: `(B, 2 * sum(widths))` features.
+def random_conv(
+    *, channels: int, rank: int, seed: int, widths: tuple[int, ...] = (16, 32, 64)
+) -> FeatureExtractor:
+    """Fixed random convolutions of images with `channels`, rank 2 or 3, in [-1, 1]: `(B, 2 * sum(widths))`
+    features.
 
-    Each level is a 3-wide convolution with kernels N(0, 2 / fan in) that depend on `seed` only, leaky ReLU and an
-    average over blocks of two; the mean and the standard deviation over space of every map are features. No training
-    and no file, the same on every machine: comparable between papers that name the seed and the range of values.
+    Each level is a 3-wide convolution with kernels N(0, 2 / fan in) that depend on `seed` only, leaky ReLU
+    and an average over blocks of two; the mean and the standard deviation over space of every map are
+    features. No training and no file, the same on every machine: comparable between papers that name the seed
+    and the range of values.
     """
     generator, kernels, fan = np.random.default_rng(seed), [], channels
     for width in widths:
@@ -95,8 +105,10 @@ def random_conv(*, channels: int, rank: int, seed: int, widths: tuple[int, ...] 
     def function(images):
         x = as_float(images).astype(jnp.float32)
         if x.ndim != rank + 2 or x.shape[-1] != channels or min(x.shape[1:-1]) < 2 ** len(widths):
-            raise ValueError(f"these features are of {channels}-channel images of rank {rank} with sides of at least "
-                             f"{2 ** len(widths)}, not {x.shape}")
+            raise ValueError(
+                f"these features are of {channels}-channel images of rank {rank} with sides of at least "
+                f"{2 ** len(widths)}, not {x.shape}"
+            )
         letters = "DHW"[-rank:]
         layout = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
         spatial = tuple(range(1, rank + 1))

@@ -1,9 +1,11 @@
-"""Distances between sets of images, and diversity inside one: for synthesis, where no image has its own reference.
+"""Distances between sets of images, and diversity inside one: for synthesis, where no image has its own
+reference.
 
-All take feature vectors `(N, d)` of named extractors (see `medgan_jax.evaluation.features`) or images, `real` before
-`generated`. Values depend on the number of samples, the extractor and the value range: state all three, compare only
-equal ones. Random choices come from a `key`. Bad input (NaN, Inf) scores NaN; too few samples raise, since sizes are
-known while tracing. The Fréchet distance needs float64 and lives in `medgan_jax.evaluation.distributions`.
+All take feature vectors `(N, d)` of named extractors (see `medgan_jax.evaluation.features`) or images, `real`
+before `generated`. Values depend on the number of samples, the extractor and the value range: state all
+three, compare only equal ones. Random choices come from a `key`. Bad input (NaN, Inf) scores NaN; too few
+samples raise, since sizes are known while tracing. The Fréchet distance needs float64 and lives in
+`medgan_jax.evaluation.distributions`.
 """
 
 from functools import partial
@@ -29,10 +31,10 @@ def _two_sets(real: jax.Array, generated: jax.Array) -> tuple[jax.Array, jax.Arr
 def inception_score(logits: jax.Array, *, splits: int, key: jax.Array | None) -> jax.Array:
     """Inception score of each split, `exp(E KL(p(y|x) || p(y)))`: `(N, classes) -> (splits,)`.
 
-    In [1, classes], higher is better (Salimans et al. 2016); report the mean and SD over splits (10 are customary).
-    `key` shuffles the samples first; None keeps contiguous splits, as the original does. The classifier is the
-    caller's: classes of ImageNet mean nothing on medical images, so this is at best a score of one's own classes.
-    Takes logits, not probabilities, so that no logarithm meets a zero.
+    In [1, classes], higher is better (Salimans et al. 2016); report the mean and SD over splits (10 are
+    customary). `key` shuffles the samples first; None keeps contiguous splits, as the original does. The
+    classifier is the caller's: classes of ImageNet mean nothing on medical images, so this is at best a score
+    of one's own classes. Takes logits, not probabilities, so that no logarithm meets a zero.
     """
     logits = as_float(logits)
     if logits.ndim != 2 or not 1 <= splits <= logits.shape[0]:
@@ -54,14 +56,16 @@ def kid(
 ) -> jax.Array:
     """Kernel distance of each random subset: unbiased MMD^2 with `k(x, y) = (x.y / d + 1)^3`, `(subsets,)`.
 
-    Lower is better, 0 in expectation for equal distributions, so single values may be negative (Binkowski et al.
-    2018). Unbiased at any n, hence the value to read below a few thousand samples. Report mean and SD over subsets
-    (100 of 1000 are customary), often times 10^3; called KID on Inception features only.
+    Lower is better, 0 in expectation for equal distributions, so single values may be negative (Binkowski et
+    al. 2018). Unbiased at any n, hence the value to read below a few thousand samples. Report mean and SD
+    over subsets (100 of 1000 are customary), often times 10^3; called KID on Inception features only.
     """
     real, generated = _two_sets(real, generated)
     smallest = min(real.shape[0], generated.shape[0])
     if not 2 <= subset_size <= smallest:
-        raise ValueError(f"subset_size must be 2 to {smallest}, the size of the smaller set, not {subset_size}")
+        raise ValueError(
+            f"subset_size must be 2 to {smallest}, the size of the smaller set, not {subset_size}"
+        )
 
     def one(key):
         first, second = jax.random.split(key)
@@ -90,16 +94,19 @@ def random_directions(key: jax.Array, dimension: int, count: int) -> jax.Array:
 
 @partial(jax.jit, static_argnames=("p",))
 def sliced_wasserstein(real: jax.Array, generated: jax.Array, *, directions: jax.Array, p: int) -> jax.Array:
-    """Sliced Wasserstein distance of two sets, `(E_theta W_p^p)^(1/p)` over the `directions` `(L, d)`: a scalar.
+    """Sliced Wasserstein distance of two sets, `(E_theta W_p^p)^(1/p)` over the `directions` `(L, d)`: a
+    scalar.
 
-    In the features' units, lower is better. Sets must have equal sizes. With the root, as POT; OTT-JAX reports the
-    square without it. A shift by v gives `SW_2^2 = |v|^2 / d` in expectation over directions.
+    In the features' units, lower is better. Sets must have equal sizes. With the root, as POT; OTT-JAX
+    reports the square without it. A shift by v gives `SW_2^2 = |v|^2 / d` in expectation over directions.
     """
     real, generated = _two_sets(real, generated)
     if real.shape[0] != generated.shape[0]:
         raise ValueError(f"sorted projections pair up: {real.shape[0]} samples against {generated.shape[0]}")
     valid = jnp.all(jnp.isfinite(real)) & jnp.all(jnp.isfinite(generated))
-    moment = jnp.mean(jnp.abs(_sorted_projections(real, directions) - _sorted_projections(generated, directions)) ** p)
+    moment = jnp.mean(
+        jnp.abs(_sorted_projections(real, directions) - _sorted_projections(generated, directions)) ** p
+    )
     root = moment if p == 1 else square_root(moment) if p == 2 else moment ** (1 / p)
     return undefined_unless(valid, root)
 
@@ -116,7 +123,8 @@ def _blur(x: jax.Array) -> jax.Array:
 
 
 def laplacian_pyramid(images: jax.Array, *, levels: int) -> list[jax.Array]:
-    """Laplacian pyramid of `(N, H, W, C)`, finest level first, the last level the low-pass image (Burt 1983)."""
+    """Laplacian pyramid of `(N, H, W, C)`, finest level first, the last level the low-pass image (Burt
+    1983)."""
     pyramid, current = [], images
     for _ in range(levels - 1):
         smaller = _blur(current)[:, ::2, ::2]
@@ -139,14 +147,17 @@ def swd_pgan(
 ) -> jax.Array:
     """Sliced Wasserstein distance of image patches per level of a Laplacian pyramid, times 10^3: `(levels,)`.
 
-    Of Karras et al. 2018, for any number of channels: images `(N, H, W, C)`, halved down to a side of `smallest`;
-    128 random 7 x 7 neighbourhoods per image and level, normalised per channel within each set; mean absolute
-    difference of projections sorted along 512 random directions. Finest level first, lower is better; the paper
-    averages over levels. The defaults are its settings. Sets must have equal sizes: the value grows as they shrink.
+    Of Karras et al. 2018, for any number of channels: images `(N, H, W, C)`, halved down to a side of
+    `smallest`; 128 random 7 x 7 neighbourhoods per image and level, normalised per channel within each set;
+    mean absolute difference of projections sorted along 512 random directions. Finest level first, lower is
+    better; the paper averages over levels. The defaults are its settings. Sets must have equal sizes: the
+    value grows as they shrink.
     """
     real, generated = as_float(real), as_float(generated)
     if real.shape != generated.shape or real.ndim != 4:
-        raise ValueError(f"both sets must be (N, H, W, C) of one size, not {real.shape} and {generated.shape}")
+        raise ValueError(
+            f"both sets must be (N, H, W, C) of one size, not {real.shape} and {generated.shape}"
+        )
     side, levels = min(real.shape[1:3]), 1
     while side // 2 >= smallest:
         side, levels = side // 2, levels + 1
@@ -166,7 +177,8 @@ def _patch_distance(real, generated, key, neighbourhoods, size, directions) -> j
 
 
 def _descriptors(images: jax.Array, key: jax.Array, neighbourhoods: int, size: int) -> jax.Array:
-    """Random neighbourhoods `(N * neighbourhoods, size * size * C)` with zero mean and unit SD per channel."""
+    """Random neighbourhoods `(N * neighbourhoods, size * size * C)` with zero mean and unit SD per
+    channel."""
     n, height, width, channels = images.shape
     rows, columns = jax.random.split(key)
     row = jax.random.randint(rows, (n, neighbourhoods), 0, height - size + 1)
@@ -175,7 +187,9 @@ def _descriptors(images: jax.Array, key: jax.Array, neighbourhoods: int, size: i
     def patch(image, r, c):
         return jax.lax.dynamic_slice(image, (r, c, 0), (size, size, channels))
 
-    patches = jax.vmap(lambda image, r, c: jax.vmap(lambda i, j: patch(image, i, j))(r, c))(images, row, column)
+    patches = jax.vmap(lambda image, r, c: jax.vmap(lambda i, j: patch(image, i, j))(r, c))(
+        images, row, column
+    )
     mean = jnp.mean(patches, (0, 1, 2, 3), keepdims=True)
     deviation = square_root(jnp.mean(jnp.square(patches - mean), (0, 1, 2, 3), keepdims=True))
     return divide(patches - mean, deviation).reshape(n * neighbourhoods, -1)
@@ -187,7 +201,8 @@ def _squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 class Prdc(NamedTuple):
-    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020) of a generated set."""
+    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020) of a
+    generated set."""
 
     precision: jax.Array
     recall: jax.Array
@@ -197,12 +212,14 @@ class Prdc(NamedTuple):
 
 @partial(jax.jit, static_argnames=("k",))
 def prdc(real: jax.Array, generated: jax.Array, *, k: int) -> Prdc:
-    """Precision, recall, density and coverage by balls around each point up to its k-th neighbour: four scalars.
+    """Precision, recall, density and coverage by balls around each point up to its k-th neighbour: four
+    scalars.
 
-    Precision: share of generated points in a real ball; recall: share of real points in a generated ball; density:
-    mean number of real balls around a generated point, over k (may exceed 1); coverage: share of real balls that hold
-    a generated point (`1 - 2^-k` in expectation for equal distributions and sizes). All higher is better. k is 3 for
-    the first pair and 5 for the second in the papers. Use equal set sizes, one scaling and a fixed choice of samples.
+    Precision: share of generated points in a real ball; recall: share of real points in a generated ball;
+    density: mean number of real balls around a generated point, over k (may exceed 1); coverage: share of
+    real balls that hold a generated point (`1 - 2^-k` in expectation for equal distributions and sizes). All
+    higher is better. k is 3 for the first pair and 5 for the second in the papers. Use equal set sizes, one
+    scaling and a fixed choice of samples.
     """
     real, generated = _two_sets(real, generated)
     if not 1 <= k < min(real.shape[0], generated.shape[0]):
@@ -238,7 +255,9 @@ def nearest_distances(queries: jax.Array, references: jax.Array) -> jax.Array:
     """
     queries, references = _two_sets(queries, references)
     return square_root(
-        jax.lax.map(lambda row: jnp.min(jnp.sum(jnp.square(row - references), axis=1)), queries, batch_size=16)
+        jax.lax.map(
+            lambda row: jnp.min(jnp.sum(jnp.square(row - references), axis=1)), queries, batch_size=16
+        )
     )
 
 
@@ -246,8 +265,8 @@ def nearest_distances(queries: jax.Array, references: jax.Array) -> jax.Array:
 def vendi(features: jax.Array) -> jax.Array:
     """Vendi score: effective number of distinct samples of `(N, d)`, in [1, N], higher is more diverse.
 
-    `exp(-sum l log l)` over the eigenvalues of the cosine kernel matrix over n (Friedman and Dieng 2023). NaN where
-    a feature vector is zero. It rewards outliers: read it beside precision.
+    `exp(-sum l log l)` over the eigenvalues of the cosine kernel matrix over n (Friedman and Dieng 2023). NaN
+    where a feature vector is zero. It rewards outliers: read it beside precision.
     """
     features = as_float(features)
     if features.ndim != 2:
@@ -255,8 +274,10 @@ def vendi(features: jax.Array) -> jax.Array:
     norm = square_root(jnp.sum(jnp.square(features), axis=1, keepdims=True))
     unit = divide(features, norm)
     # The smaller of the two Gram matrices has the same non-zero eigenvalues.
-    gram = jnp.matmul(unit, unit.T, precision=HIGHEST) if unit.shape[0] <= unit.shape[1] else jnp.matmul(
-        unit.T, unit, precision=HIGHEST
+    gram = (
+        jnp.matmul(unit, unit.T, precision=HIGHEST)
+        if unit.shape[0] <= unit.shape[1]
+        else jnp.matmul(unit.T, unit, precision=HIGHEST)
     )
     valid = jnp.all(jnp.isfinite(gram))
     values = jnp.maximum(jnp.linalg.eigvalsh(jnp.where(valid, gram, 0)) / features.shape[0], 0)
@@ -279,8 +300,8 @@ def ms_ssim_diversity(
 ) -> jax.Array:
     """MS-SSIM of the given pairs `(P, 2)` of images `(N, H, W, C)`: `(P,)`, lower is more diverse.
 
-    Mean over at least 1000 random pairs within a class, for generated and for real images: collapse shows as a
-    clearly higher mean among the generated (Odena et al. 2017). No measure of quality: noise is diverse.
+    Mean over at least 1000 random pairs within a class, for generated and for real images: collapse shows as
+    a clearly higher mean among the generated (Odena et al. 2017). No measure of quality: noise is diverse.
     """
     images = as_float(images)
 

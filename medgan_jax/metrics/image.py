@@ -1,10 +1,11 @@
 """Fidelity of a predicted image to a reference: errors, signal-to-noise ratios and structural similarity.
 
-Every function takes `(prediction, reference)`, in this order, as `(B, H, W, C)` or `(B, D, H, W, C)`, and returns
-one value per case, `(B,)`. Nothing is normalised, clipped or rescaled on the way: images must already be in the
-units in which the number is reported (HU, or [0, 1]), and `data_range` is the range of those units, never of the
-data at hand. Cases that hold NaN or Inf score NaN. `mask` (non-zero is inside, broadcast over channels)
-restricts a metric to a region; mostly-air images inflate PSNR and SSIM, so report the body mask as well.
+Every function takes `(prediction, reference)`, in this order, as `(B, H, W, C)` or `(B, D, H, W, C)`, and
+returns one value per case, `(B,)`. Nothing is normalised, clipped or rescaled on the way: images must already
+be in the units in which the number is reported (HU, or [0, 1]), and `data_range` is the range of those units,
+never of the data at hand. Cases that hold NaN or Inf score NaN. `mask` (non-zero is inside, broadcast over
+channels) restricts a metric to a region; mostly-air images inflate PSNR and SSIM, so report the body mask as
+well.
 """
 
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ def nmse(prediction: jax.Array, reference: jax.Array) -> jax.Array:
 def nmse_dagan(prediction: jax.Array, reference: jax.Array) -> jax.Array:
     """What the code of DAGAN (Yang et al. 2018) reports as "NMSE": `||x - y|| / ||y||`, the root of `nmse`.
 
-    Dimensionless, in [0, inf), lower is better. The paper's values are on images in [0, 1]: the number depends
-    on the offset of the images, so [-1, 1] network outputs must be mapped to [0, 1] first.
+    Dimensionless, in [0, inf), lower is better. The paper's values are on images in [0, 1]: the number
+    depends on the offset of the images, so [-1, 1] network outputs must be mapped to [0, 1] first.
     """
     return square_root(nmse(prediction, reference))
 
@@ -74,9 +75,10 @@ def nmse_dagan(prediction: jax.Array, reference: jax.Array) -> jax.Array:
 def nrmse(prediction: jax.Array, reference: jax.Array, *, denominator: str) -> jax.Array:
     """Normalised root mean squared error, `RMSE / d`, dimensionless, in [0, inf), lower is better.
 
-    There is no standard `d`, so `denominator` must be named: 'euclidean' (root mean square of the reference, then
-    equal to `nmse_dagan`), 'min-max' (range of the reference) or 'mean' (mean of the reference), each per case and
-    from the reference alone. NaN where `d` is zero. Names as in `skimage.metrics.normalized_root_mse`.
+    There is no standard `d`, so `denominator` must be named: 'euclidean' (root mean square of the reference,
+    then equal to `nmse_dagan`), 'min-max' (range of the reference) or 'mean' (mean of the reference), each
+    per case and from the reference alone. NaN where `d` is zero. Names as in
+    `skimage.metrics.normalized_root_mse`.
     """
     prediction, reference = image_pair(prediction, reference)
     axes = case_axes(reference)
@@ -100,10 +102,10 @@ def psnr(
 ) -> jax.Array:
     """Peak signal-to-noise ratio, `10 log10(R^2 / (MSE + eps))`: dB, higher is better, infinite at equality.
 
-    `data_range` is R, a scalar or one value per case, in the units of the images: a guessed R is the commonest
-    reason why two PSNR differ (4096 against 400 HU is 20.2 dB for the same error). The mean of dB over cases is
-    not the dB of the mean error; fastMRI takes R as the maximum of each reference volume.
-    With `eps = 0` the value and its gradient are infinite at equality; a loss needs `eps > 0`.
+    `data_range` is R, a scalar or one value per case, in the units of the images: a guessed R is the
+    commonest reason why two PSNR differ (4096 against 400 HU is 20.2 dB for the same error). The mean of dB
+    over cases is not the dB of the mean error; fastMRI takes R as the maximum of each reference volume. With
+    `eps = 0` the value and its gradient are infinite at equality; a loss needs `eps > 0`.
     """
     error = mse(prediction, reference, mask=mask)
     data_range = jnp.broadcast_to(jnp.asarray(data_range, error.dtype), error.shape)
@@ -159,7 +161,8 @@ UNIFORM_7 = Window("uniform", 7, None, "sample")
 
 
 def window_mean(x: jax.Array, taps: list[float], axes: tuple[int, ...]) -> jax.Array:
-    """Weighted mean over every window that fits, separably along `axes`; each axis shrinks by `len(taps) - 1`.
+    """Weighted mean over every window that fits, separably along `axes`; each axis shrinks by `len(taps) -
+    1`.
 
     A sum of shifted slices rather than a convolution: XLA fuses it, and no accelerator rounds it to TF32.
     """
@@ -171,9 +174,11 @@ def window_mean(x: jax.Array, taps: list[float], axes: tuple[int, ...]) -> jax.A
 
 
 def _similarity_maps(x, y, c1, c2, window: Window) -> tuple[jax.Array, jax.Array]:
-    """Luminance and contrast-structure terms of SSIM at every window that fits, of images `(B, C, [D], H, W)`.
+    """Luminance and contrast-structure terms of SSIM at every window that fits, of images `(B, C, [D], H,
+    W)`.
 
-    Channels stand before space here: rows are then contiguous, and filtering on a CPU is several times faster.
+    Channels stand before space here: rows are then contiguous, and filtering on a CPU is several times
+    faster.
     """
     axes = tuple(range(2, x.ndim))
     # E[x^2] - E[x]^2 cancels catastrophically at -1000 HU; variances do not care about a shift.
@@ -223,10 +228,10 @@ def ssim(
 ) -> jax.Array:
     """Structural similarity (Wang et al. 2004), mean over windows and channels: in [-1, 1], higher is better.
 
-    `(2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))`, `c = (0.01 R)^2, (0.03 R)^2`.
-    The window must be named, because values differ in the second digit: `WANG_2004` (Gaussian of 11 taps,
-    sigma 1.5, population covariance) or `UNIFORM_7` (scikit-image's default, and fastMRI's: 7 x 7, sample
-    covariance). Volumes are compared with a three-dimensional window; the mean over slices is
+    `(2 m_x m_y + c1)(2 s_xy + c2) / ((m_x^2 + m_y^2 + c1)(s_x^2 + s_y^2 + c2))`, `c = (0.01 R)^2, (0.03
+    R)^2`. The window must be named, because values differ in the second digit: `WANG_2004` (Gaussian of 11
+    taps, sigma 1.5, population covariance) or `UNIFORM_7` (scikit-image's default, and fastMRI's: 7 x 7,
+    sample covariance). Volumes are compared with a three-dimensional window; the mean over slices is
     `ssim_slicewise`. A `mask` counts the windows whose centre lies inside it.
     """
     prediction, reference = image_pair(prediction, reference)
@@ -270,18 +275,18 @@ def ms_ssim(
 ) -> jax.Array:
     """Multi-scale SSIM (Wang, Simoncelli and Bovik 2003): in [0, 1], higher is better.
 
-    `l_M^b_M prod_j cs_j^b_j` over scales halved by 2 x 2 average pooling, `b` the paper's five weights, each term
-    the mean over windows and channels and clipped at zero. Five scales with 11 taps need a smallest side of 176
-    pixels. With fewer `scales` the first weights are taken and renormalised to the sum
-    of all five: a different metric, so the number of scales is stated and never chosen from the image.
+    `l_M^b_M prod_j cs_j^b_j` over scales halved by 2 x 2 average pooling, `b` the paper's five weights, each
+    term the mean over windows and channels and clipped at zero. Five scales with 11 taps need a smallest side
+    of 176 pixels. With fewer `scales` the first weights are taken and renormalised to the sum of all five: a
+    different metric, so the number of scales is stated and never chosen from the image.
     """
     x, y = image_pair(prediction, reference)
     if not 1 <= scales <= len(MS_SSIM_WEIGHTS):
         raise ValueError(f"scales must be 1 to {len(MS_SSIM_WEIGHTS)}, not {scales}")
     if min(x.shape[1:-1]) < window.size * 2 ** (scales - 1):
         raise ValueError(
-            f"{scales} scales with {window.size} taps need sides of at least {window.size * 2 ** (scales - 1)} "
-            f"pixels, not {x.shape[1:-1]}"
+            f"{scales} scales with {window.size} taps need sides of at least "
+            f"{window.size * 2 ** (scales - 1)} pixels, not {x.shape[1:-1]}"
         )
     total = sum(MS_SSIM_WEIGHTS)
     weights = [b * total / sum(MS_SSIM_WEIGHTS[:scales]) for b in MS_SSIM_WEIGHTS[:scales]]
@@ -303,7 +308,8 @@ def _power(x: jax.Array, exponent: float) -> jax.Array:
 
 
 def _halve(x: jax.Array) -> jax.Array:
-    """Average over blocks of two along every spatial axis of `(B, C, [D], H, W)`; an odd last row is dropped."""
+    """Average over blocks of two along every spatial axis of `(B, C, [D], H, W)`; an odd last row is
+    dropped."""
     for axis in range(2, x.ndim):
         half = x.shape[axis] // 2
         x = jax.lax.slice_in_dim(x, 0, 2 * half, axis=axis)
@@ -311,8 +317,11 @@ def _halve(x: jax.Array) -> jax.Array:
     return x
 
 
-def ncc(prediction: jax.Array, reference: jax.Array, *, remove_mean: bool = True, eps: float = 0.0) -> jax.Array:
-    """Normalised cross-correlation, `sum (a - mean a)(b - mean b) / (N sd_a sd_b)`: in [-1, 1], higher is better.
+def ncc(
+    prediction: jax.Array, reference: jax.Array, *, remove_mean: bool = True, eps: float = 0.0
+) -> jax.Array:
+    """Normalised cross-correlation, `sum (a - mean a)(b - mean b) / (N sd_a sd_b)`: in [-1, 1], higher is
+    better.
 
     Population deviations, so equal to Pearson's r over the pixels of a case; VA-GAN (Baumgartner et al. 2018)
     reports it. `remove_mean=False` gives the cosine. Undefined (NaN) when either image is constant, unless
@@ -347,9 +356,9 @@ def roi_snr(
 ) -> jax.Array:
     """SNR of imaging physics, `mean(signal region) / SD(background region)`: dimensionless, higher is better.
 
-    The air background of a magnitude MR image is Rayleigh distributed, so its deviation is 0.655 of that of the
-    noise: `rayleigh_correction=True` multiplies by 0.655 (single-coil magnitude images only). NaN where a region
-    is empty or the background is constant.
+    The air background of a magnitude MR image is Rayleigh distributed, so its deviation is 0.655 of that of
+    the noise: `rayleigh_correction=True` multiplies by 0.655 (single-coil magnitude images only). NaN where a
+    region is empty or the background is constant.
     """
     image = as_float(image)
     mean, _ = _region_moments(image, signal)
@@ -359,7 +368,8 @@ def roi_snr(
 
 
 def cnr(image: jax.Array, *, first: jax.Array, second: jax.Array, background: jax.Array) -> jax.Array:
-    """Contrast-to-noise ratio, `|m1 - m2| / SD(background)`, of two regions: dimensionless, higher is better."""
+    """Contrast-to-noise ratio, `|m1 - m2| / SD(background)`, of two regions: dimensionless, higher is
+    better."""
     image = as_float(image)
     means = [_region_moments(image, region)[0] for region in (first, second)]
     _, deviation = _region_moments(image, background)

@@ -1,8 +1,8 @@
 """Overlap of segmentations: Dice and intersection over union, of masks and of every class of label maps.
 
-Every function takes `(prediction, reference)`, in this order, thresholded: a soft mask has no Dice score, and scores
-NaN. The first axis counts cases; everything else is pooled, so a volume `(B, D, H, W, 1)` gives the volume's value,
-which differs from the mean over its slices. What an empty mask scores is `empty_policy`:
+Every function takes `(prediction, reference)`, in this order, thresholded: a soft mask has no Dice score, and
+scores NaN. The first axis counts cases; everything else is pooled, so a volume `(B, D, H, W, 1)` gives the
+volume's value, which differs from the mean over its slices. What an empty mask scores is `empty_policy`:
 
 - `'nan'`: NaN when both are empty (0/0: exclude the case, and count it); the formula's 0 when one is.
 - `'best_worst'`: 1 when both are empty, 0 when one is.
@@ -22,12 +22,15 @@ EMPTY_POLICIES = ("nan", "best_worst")
 
 def _apply_empty_policy(value: jax.Array, empty: jax.Array, valid: jax.Array, empty_policy: str) -> jax.Array:
     if empty_policy not in EMPTY_POLICIES:
-        raise ValueError(f"empty_policy must be one of {EMPTY_POLICIES} in a traced metric, not {empty_policy!r}")
+        raise ValueError(
+            f"empty_policy must be one of {EMPTY_POLICIES} in a traced metric, not {empty_policy!r}"
+        )
     return undefined_unless(valid, jnp.where(empty, 1.0 if empty_policy == "best_worst" else jnp.nan, value))
 
 
 def _mask_sizes(prediction, reference) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Sizes of the intersection, the prediction and the reference, `(B,)` each, and whether the masks are masks."""
+    """Sizes of the intersection, the prediction and the reference, `(B,)` each, and whether the masks are
+    masks."""
     prediction, reference = as_float(prediction), as_float(reference)
     if prediction.shape != reference.shape:
         raise ValueError(f"prediction is {prediction.shape} but reference is {reference.shape}")
@@ -81,8 +84,8 @@ def _class_sizes(prediction, reference, classes: int):
 def class_dice(prediction: jax.Array, reference: jax.Array, *, classes: int, empty_policy: str) -> jax.Array:
     """Dice score of every class of two label maps, `(B, ...) -> (B, classes)`, class 0 (background) first.
 
-    Average over the classes you mean and then over cases; background flatters, so leave it out knowingly. A class
-    absent from both maps is empty and follows `empty_policy`: it must not turn into 0 by way of a mean.
+    Average over the classes you mean and then over cases; background flatters, so leave it out knowingly. A
+    class absent from both maps is empty and follows `empty_policy`: it must not turn into 0 by way of a mean.
     NaN for cases with a label outside `0 .. classes - 1`.
     """
     intersection, a, b, valid = _class_sizes(prediction, reference, classes)
@@ -91,7 +94,8 @@ def class_dice(prediction: jax.Array, reference: jax.Array, *, classes: int, emp
 
 @partial(jax.jit, static_argnames=("classes", "empty_policy"))
 def class_iou(prediction: jax.Array, reference: jax.Array, *, classes: int, empty_policy: str) -> jax.Array:
-    """Intersection over union of every class of two label maps, `(B, ...) -> (B, classes)`: see `class_dice`."""
+    """Intersection over union of every class of two label maps, `(B, ...) -> (B, classes)`: see
+    `class_dice`."""
     intersection, a, b, valid = _class_sizes(prediction, reference, classes)
     return _apply_empty_policy(divide(intersection, a + b - intersection), a + b == 0, valid, empty_policy)
 
@@ -105,9 +109,11 @@ def centreline_dice(
     *,
     empty_policy: str,
 ) -> jax.Array:
-    """clDice of tubes (Shit et al. 2021): harmonic mean of the skeletons' shares inside the other mask, `(B,)`.
+    """clDice of tubes (Shit et al. 2021): harmonic mean of the skeletons' shares inside the other mask,
+    `(B,)`.
 
-    In [0, 1], higher is better. Skeletons are arguments because thinning algorithms differ, and the value with them.
+    In [0, 1], higher is better. Skeletons are arguments because thinning algorithms differ, and the value
+    with them.
     """
     in_reference, length_a, _, valid_a = _mask_sizes(prediction_skeleton, reference)
     in_prediction, length_b, _, valid_b = _mask_sizes(reference_skeleton, prediction)

@@ -1,7 +1,7 @@
 """Features a reader sees: feature similarity (FSIM) and the global contrast factor, both of grey images.
 
-Images are `(B, H, W, 1)`; values are per case, `(B,)`. Both were defined on displayed 8-bit values, so the range that
-is displayed (the window and level) is an argument and part of the number.
+Images are `(B, H, W, 1)`; values are per case, `(B,)`. Both were defined on displayed 8-bit values, so the
+range that is displayed (the window and level) is an argument and part of the number.
 """
 
 import math
@@ -45,7 +45,8 @@ def _log_gabor_filters(height: int, width: int) -> np.ndarray:
 
 
 def phase_congruency(images: jax.Array) -> jax.Array:
-    """Phase congruency of grey images `(B, H, W)` on 0..255, in [0, 1], after Kovesi 1999 with FSIM's constants."""
+    """Phase congruency of grey images `(B, H, W)` on 0..255, in [0, 1], after Kovesi 1999 with FSIM's
+    constants."""
     filters = _log_gabor_filters(*images.shape[1:])
     spatial = np.real(np.fft.ifft2(filters)) * math.sqrt(filters.shape[-1] * filters.shape[-2])
     spectrum = jnp.fft.fft2(images)
@@ -56,7 +57,9 @@ def phase_congruency(images: jax.Array) -> jax.Array:
         sum_even, sum_odd = jnp.sum(even, 1, keepdims=True), jnp.sum(odd, 1, keepdims=True)
         length = jnp.sqrt(sum_even**2 + sum_odd**2 + EPSILON**2) + EPSILON
         mean_even, mean_odd = sum_even / length, sum_odd / length
-        energy = jnp.sum(even * mean_even + odd * mean_odd - jnp.abs(even * mean_odd - odd * mean_even), axis=1)
+        energy = jnp.sum(
+            even * mean_even + odd * mean_odd - jnp.abs(even * mean_odd - odd * mean_even), axis=1
+        )
         # Noise is estimated from the finest scale, whose response in flat places is noise alone.
         power = jnp.median(jnp.square(amplitude[:, 0]), axis=(1, 2)) / math.log(2) / np.sum(bank[0] ** 2)
         products = np.sum(kernels.sum(0) ** 2) - np.sum(kernels**2)
@@ -79,11 +82,13 @@ def _gradient(images: jax.Array) -> jax.Array:
 
 @jax.jit
 def fsim(prediction: jax.Array, reference: jax.Array, *, data_range: jax.Array | float) -> jax.Array:
-    """Feature similarity (Zhang et al. 2011) of grey images `(B, H, W, 1)`: `(B,)`, in [0, 1], higher is better.
+    """Feature similarity (Zhang et al. 2011) of grey images `(B, H, W, 1)`: `(B,)`, in [0, 1], higher is
+    better.
 
     `sum S_pc S_g PC / sum PC`: similarity of phase congruency and of gradients, weighted by the larger phase
-    congruency. Images in `[0, data_range]` are scaled to 0..255, for which its constants were chosen, and averaged
-    down so that the smaller side is about 256. NaN for two images without any feature. Colour is not used (FSIM, not FSIMc).
+    congruency. Images in `[0, data_range]` are scaled to 0..255, for which its constants were chosen, and
+    averaged down so that the smaller side is about 256. NaN for two images without any feature. Colour is not
+    used (FSIM, not FSIMc).
     """
     x, y = image_pair(prediction, reference)
     if x.ndim != 4 or x.shape[-1] != 1:
@@ -94,12 +99,15 @@ def fsim(prediction: jax.Array, reference: jax.Array, *, data_range: jax.Array |
     factor = max(1, round(min(x.shape[1:]) / 256))
     if factor > 1:
         x, y = (_average_down(z, factor) for z in (x, y))
-    phase_x, phase_y = phase_congruency(x), phase_congruency(y)
-    phase_x, phase_y = (jnp.where(jnp.isnan(p), 0, p) for p in (phase_x, phase_y))
-    gradient_x, gradient_y = _gradient(x), _gradient(y)
+    both = jnp.concatenate([x, y])
+    phase_both = phase_congruency(both)
+    phase_x, phase_y = jnp.split(jnp.where(jnp.isnan(phase_both), 0, phase_both), 2)
+    gradient_x, gradient_y = jnp.split(_gradient(both), 2)
     phase = _ratio(phase_x, phase_y, PHASE_CONSTANT)
     weight = jnp.maximum(phase_x, phase_y)
-    value = divide(case_sum(phase * _ratio(gradient_x, gradient_y, GRADIENT_CONSTANT) * weight), case_sum(weight))
+    value = divide(
+        case_sum(phase * _ratio(gradient_x, gradient_y, GRADIENT_CONSTANT) * weight), case_sum(weight)
+    )
     finite = jnp.all(jnp.isfinite(x) & jnp.isfinite(y), axis=(1, 2))
     return undefined_unless(finite & valid.reshape(-1), value)
 
@@ -120,13 +128,14 @@ SUPERPIXELS = (1, 2, 4, 8, 16, 25, 50, 100, 200)
 
 @partial(jax.jit, static_argnames=("display_range",))
 def global_contrast_factor(images: jax.Array, *, display_range: tuple[float, float]) -> jax.Array:
-    """Global contrast factor (Matkovic et al. 2005) of grey images `(B, H, W, 1)`: `(B,)`, no direction of its own.
+    """Global contrast factor (Matkovic et al. 2005) of grey images `(B, H, W, 1)`: `(B,)`, no direction of
+    its own.
 
-    Values are displayed so that `display_range` maps to 0..255 (clipped), then made linear light
-    `l = (k / 255)^2.2`, averaged over superpixels of 1 to 200 pixels, and turned to perceived `L = 100 sqrt(l)`. Local
-    contrast is the mean absolute difference to the neighbours that exist; `GCF = sum w_i mean(local contrast)`. Scales
-    with fewer than two superpixels along a side are left out; incomplete superpixels at the border are dropped.
-    Without the display range the number means nothing: it is part of the definition.
+    Values are displayed so that `display_range` maps to 0..255 (clipped), then made linear light `l = (k /
+    255)^2.2`, averaged over superpixels of 1 to 200 pixels, and turned to perceived `L = 100 sqrt(l)`. Local
+    contrast is the mean absolute difference to the neighbours that exist; `GCF = sum w_i mean(local
+    contrast)`. Scales with fewer than two superpixels along a side are left out; incomplete superpixels at
+    the border are dropped. Without the display range the number means nothing: it is part of the definition.
     """
     images = as_float(images)
     if images.ndim != 4 or images.shape[-1] != 1 or min(images.shape[1:3]) < 2:
@@ -163,11 +172,11 @@ def semantic_interpretability_score(
 ) -> jax.Array:
     """Semantic interpretability score (Seitzer et al. 2018): in [0, about 1], higher is better.
 
-    `mean Dice(seg(reconstruction), mask) / mean Dice(seg(ground truth), mask)` over cases: how well a segmentation
-    network finds the region of interest in a reconstruction, as a share of how well it finds it in the truth. Takes
-    the `(B,)` Dice scores of both; `truth_dice=None` leaves the mean unnormalised. Cases that are NaN in either (no
-    region anywhere) do not count. The network must be trained on real, fully sampled images, frozen, and never part
-    of the generator's loss.
+    `mean Dice(seg(reconstruction), mask) / mean Dice(seg(ground truth), mask)` over cases: how well a
+    segmentation network finds the region of interest in a reconstruction, as a share of how well it finds it
+    in the truth. Takes the `(B,)` Dice scores of both; `truth_dice=None` leaves the mean unnormalised. Cases
+    that are NaN in either (no region anywhere) do not count. The network must be trained on real, fully
+    sampled images, frozen, and never part of the generator's loss.
     """
     reconstruction_dice = as_float(reconstruction_dice)
     if truth_dice is None:

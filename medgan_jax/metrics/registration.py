@@ -1,9 +1,10 @@
 """Errors and plausibility of spatial transforms: landmark and mesh distances, Jacobians, local correlation.
 
-Points are `(B, N, rank)` in voxels; `spacing` (mm per voxel along each spatial axis, in the order of the axes) turns
-them into mm. Dense displacement fields are `(B, H, W, 2)` or `(B, D, H, W, 3)` in voxels, components in the order of
-the axes, and map the fixed grid to positions in the moving image (pull fields). Landmarks given in the fixed image
-are therefore carried to the moving image by the field, not the other way round.
+Points are `(B, N, rank)` in voxels; `spacing` (mm per voxel along each spatial axis, in the order of the
+axes) turns them into mm. Dense displacement fields are `(B, H, W, 2)` or `(B, D, H, W, 3)` in voxels,
+components in the order of the axes, and map the fixed grid to positions in the moving image (pull fields).
+Landmarks given in the fixed image are therefore carried to the moving image by the field, not the other way
+round.
 """
 
 from functools import partial
@@ -26,8 +27,8 @@ from medgan_jax.metrics.image import window_mean
 def landmark_distances(predicted: jax.Array, reference: jax.Array, *, spacing) -> jax.Array:
     """Euclidean distance of corresponding points, `(B, N, rank) -> (B, N)` in mm.
 
-    `spacing` is `(rank,)` or `(B, rank)` mm per voxel; ones for points already in mm. NaN points (absent landmarks)
-    have NaN distances. This is the target registration error of each landmark, `||T(x) - y||`.
+    `spacing` is `(rank,)` or `(B, rank)` mm per voxel; ones for points already in mm. NaN points (absent
+    landmarks) have NaN distances. This is the target registration error of each landmark, `||T(x) - y||`.
     """
     predicted, reference = as_float(predicted), as_float(reference)
     if predicted.shape != reference.shape or predicted.ndim != 3:
@@ -43,9 +44,9 @@ def landmark_distances(predicted: jax.Array, reference: jax.Array, *, spacing) -
 def tre(predicted: jax.Array, reference: jax.Array, *, spacing, reduction: str) -> jax.Array:
     """Target registration error of each case, `(B,)` in mm, in [0, inf), lower is better.
 
-    `reduction` over a case's landmarks must be named, because papers differ: 'mean' (most), 'rms' (Hu et al. 2018:
-    root mean square per patient), 'median' or 'max'. NaN landmarks do not count. Report the initial error of the
-    identity transform beside it, and the median and 95th percentile over cases.
+    `reduction` over a case's landmarks must be named, because papers differ: 'mean' (most), 'rms' (Hu et al.
+    2018: root mean square per patient), 'median' or 'max'. NaN landmarks do not count. Report the initial
+    error of the identity transform beside it, and the median and 95th percentile over cases.
     """
     return _reduce_points(landmark_distances(predicted, reference, spacing=spacing), reduction)
 
@@ -81,15 +82,17 @@ def centroids(masks: jax.Array) -> jax.Array:
     spatial = tuple(range(1, inside.ndim - 1))
     size = jnp.sum(inside, spatial)
     grids = jnp.meshgrid(*(jnp.arange(n, dtype=jnp.float32) for n in inside.shape[1:-1]), indexing="ij")
-    return jnp.stack([divide(jnp.sum(inside * grid[None, ..., None], spatial), size) for grid in grids], axis=-1)
+    return jnp.stack(
+        [divide(jnp.sum(inside * grid[None, ..., None], spatial), size) for grid in grids], axis=-1
+    )
 
 
 @jax.jit
 def jacobian_determinant(displacement: jax.Array) -> jax.Array:
     """Determinant of `I + grad u` at the interior voxels, `(B, [D - 2], H - 2, W - 2)`, dimensionless.
 
-    Central differences of a displacement in voxels. 1 keeps volume, above 1 expands, 0 or less folds. Use voxel
-    units for both displacement and grid: the determinant then does not depend on the spacing.
+    Central differences of a displacement in voxels. 1 keeps volume, above 1 expands, 0 or less folds. Use
+    voxel units for both displacement and grid: the determinant then does not depend on the spacing.
     """
     displacement = as_float(displacement)
     rank = displacement.ndim - 2
@@ -120,7 +123,8 @@ def _determinant(rows: list[list[jax.Array]]) -> jax.Array:
 
 @jax.jit
 def fold_fraction(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Share of interior voxels whose Jacobian determinant is zero or negative: `(B,)`, in [0, 1], lower is better.
+    """Share of interior voxels whose Jacobian determinant is zero or negative: `(B,)`, in [0, 1], lower is
+    better.
 
     `mask` has the shape of the image, `(B, [D], H, W)`, and counts the voxels inside it.
     """
@@ -133,8 +137,8 @@ def fold_fraction(displacement: jax.Array, *, mask: jax.Array | None = None) -> 
 def sd_log_jacobian(displacement: jax.Array, *, floor: float, mask: jax.Array | None = None) -> jax.Array:
     """Standard deviation of the logarithm of the Jacobian determinant: `(B,)`, lower is smoother.
 
-    Determinants are clipped from below at `floor` (Learn2Reg clips at 1e-9 after adding 3: a convention with another
-    value, so the floor is stated), since folds have no logarithm. Report `fold_fraction` beside it.
+    Determinants are clipped from below at `floor` (Learn2Reg clips at 1e-9 after adding 3: a convention with
+    another value, so the floor is stated), since folds have no logarithm. Report `fold_fraction` beside it.
     """
     determinant = jacobian_determinant(displacement)
     inside = _interior(mask, determinant)
@@ -154,9 +158,10 @@ def _interior(mask: jax.Array | None, determinant: jax.Array) -> jax.Array | Non
 def local_ncc(prediction: jax.Array, reference: jax.Array, *, window: int, eps: float) -> jax.Array:
     """Local squared correlation, mean over windows of `cov^2 / (var_a var_b + eps)`: `(B,)`, in [0, 1].
 
-    Higher is better; the similarity of VoxelMorph and ANTs with `window=9` pixels along each axis. Windows in which
-    an image is constant have no correlation: `eps > 0` (in units of the fourth power of intensity) makes them 0
-    with a finite gradient. The sum of such windows depends on the background, so crop or mask alike.
+    Higher is better; the similarity of VoxelMorph and ANTs with `window=9` pixels along each axis. Windows in
+    which an image is constant have no correlation: `eps > 0` (in units of the fourth power of intensity)
+    makes them 0 with a finite gradient. The sum of such windows depends on the background, so crop or mask
+    alike.
     """
     a, b = as_float(prediction), as_float(reference)
     if a.shape != b.shape:

@@ -1,7 +1,9 @@
-"""Texture of noise: the noise power spectrum of uniform regions, its radial profile, and distances between two.
+"""Texture of noise: the noise power spectrum of uniform regions, its radial profile, and distances between
+two.
 
-A denoiser may keep every pixel error small and still change the grain of an image, which readers see at once. Regions
-are uniform by choice of the caller: `(B, R, H, W)`, R of them for each case, in HU (or the image's units).
+A denoiser may keep every pixel error small and still change the grain of an image, which readers see at once.
+Regions are uniform by choice of the caller: `(B, R, H, W)`, R of them for each case, in HU (or the image's
+units).
 """
 
 from functools import partial
@@ -19,8 +21,8 @@ def noise_power_spectrum(regions: jax.Array, *, spacing: tuple[float, float], de
     """Noise power spectrum `dy dx / (H W) <|FFT(region - fit)|^2>`: `(B, R, H, W) -> (B, H, W)` in HU^2 mm^2.
 
     `spacing` is `(dy, dx)` in mm; `detrend` is the order of the fitted polynomial (0 the mean, 1 a plane, 2 a
-    quadric), without which cupping shows as low-frequency noise. Zero frequency comes first, as in `fftfreq`. The
-    integral over frequencies is the variance of the detrended noise.
+    quadric), without which cupping shows as low-frequency noise. Zero frequency comes first, as in `fftfreq`.
+    The integral over frequencies is the variance of the detrended noise.
     """
     regions = as_float(regions)
     if regions.ndim != 4:
@@ -48,13 +50,16 @@ class RadialProfile(NamedTuple):
 
 @partial(jax.jit, static_argnames=("spacing", "bins"))
 def radial_profile(spectrum: jax.Array, *, spacing: tuple[float, float], bins: int) -> RadialProfile:
-    """Mean of a spectrum `(B, H, W)`, zero frequency first, on rings of equal width up to the lower Nyquist frequency.
+    """Mean of a spectrum `(B, H, W)`, zero frequency first, on rings of equal width up to the lower Nyquist
+    frequency.
 
-    Rings without any frequency are NaN: take fewer bins. Zero frequency itself, which detrending empties, is left out.
+    Rings without any frequency are NaN: take fewer bins. Zero frequency itself, which detrending empties, is
+    left out.
     """
     spectrum = as_float(spectrum)
     radius = np.hypot(
-        np.fft.fftfreq(spectrum.shape[1], spacing[0])[:, None], np.fft.fftfreq(spectrum.shape[2], spacing[1])[None]
+        np.fft.fftfreq(spectrum.shape[1], spacing[0])[:, None],
+        np.fft.fftfreq(spectrum.shape[2], spacing[1])[None],
     )
     nyquist = 0.5 / max(spacing)
     ring = np.where(radius > 0, np.ceil(radius / nyquist * bins - 1e-9).astype(int) - 1, bins)
@@ -67,18 +72,24 @@ def radial_profile(spectrum: jax.Array, *, spacing: tuple[float, float], bins: i
 def nps_distance(
     prediction: jax.Array, reference: jax.Array, *, spacing: tuple[float, float], detrend: int, bins: int
 ) -> jax.Array:
-    """Relative L1 distance of two radial noise power profiles, `sum |p - q| / sum q`: `(B,)`, lower is better.
+    """Relative L1 distance of two radial noise power profiles, `sum |p - q| / sum q`: `(B,)`, lower is
+    better.
 
-    0 for equal noise, 1 for a prediction without any noise. Regions as in `noise_power_spectrum`, from the same places.
+    0 for equal noise, 1 for a prediction without any noise. Regions as in `noise_power_spectrum`, from the
+    same places.
     """
     p, q = (
-        radial_profile(noise_power_spectrum(x, spacing=spacing, detrend=detrend), spacing=spacing, bins=bins).values
+        radial_profile(
+            noise_power_spectrum(x, spacing=spacing, detrend=detrend), spacing=spacing, bins=bins
+        ).values
         for x in (prediction, reference)
     )
     return divide(jnp.sum(jnp.abs(p - q), axis=1), jnp.sum(q, axis=1))
 
 
-def nps_peak_frequency(regions: jax.Array, *, spacing: tuple[float, float], detrend: int, bins: int) -> jax.Array:
+def nps_peak_frequency(
+    regions: jax.Array, *, spacing: tuple[float, float], detrend: int, bins: int
+) -> jax.Array:
     """Frequency in cycles per mm at which the radial noise power profile is largest: `(B,)`, no direction.
 
     A smoothing denoiser moves it down. Resolution is half a bin.

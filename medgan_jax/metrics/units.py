@@ -1,7 +1,8 @@
-"""Unit, direction and range of every metric, so that a number never stands alone; and the host's checked call.
+"""Unit, direction and range of every metric, so that a number never stands alone; and the host's checked
+call.
 
-`METRICS` knows the functions of `medgan_jax.metrics` and of `medgan_jax.evaluation`. `measure` calls one on real
-arrays: where a traced metric must return NaN for bad input, it raises one clear line.
+`METRICS` knows the functions of `medgan_jax.metrics` and of `medgan_jax.evaluation`. `measure` calls one on
+real arrays: where a traced metric must return NaN for bad input, it raises one clear line.
 """
 
 import inspect
@@ -32,17 +33,58 @@ def _table() -> dict[str, MetricInfo]:
     rows: list[MetricInfo] = []
 
     def add(module, section, unit, higher, low, high, *names):
-        rows.extend(MetricInfo(name, unit, higher, (low, high), section, f"medgan_jax.{module}") for name in names)
+        rows.extend(
+            MetricInfo(name, unit, higher, (low, high), section, f"medgan_jax.{module}") for name in names
+        )
 
     counting = "classification and counting"
-    add("metrics.classification", counting, "1", True, 0, 1, "accuracy", "balanced_accuracy", "precision", "recall",
-        "specificity", "fbeta", "roc_auc", "average_precision", "class_accuracy")
+    add(
+        "metrics.classification",
+        counting,
+        "1",
+        True,
+        0,
+        1,
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "recall",
+        "specificity",
+        "fbeta",
+        "roc_auc",
+        "average_precision",
+        "class_accuracy",
+    )
     add("metrics.classification", counting, "1", True, -1, 1, "mcc", "cohen_kappa")
     add("metrics.classification", counting, "1", False, 0, 1, "brier", "ece")
     add("metrics.classification", counting, "score", None, -_INF, _INF, "youden_threshold")
     add("metrics.classification", counting, "1", None, 0, 1, "prevalence")
-    add("metrics.overlap", "overlap", "1", True, 0, 1, "dice", "iou", "class_dice", "class_iou", "centreline_dice")
-    add("evaluation.surfaces", "surface distance", "mm", False, 0, _INF, "hausdorff", "asd", "assd", "masd", "msd")
+    add(
+        "metrics.overlap",
+        "overlap",
+        "1",
+        True,
+        0,
+        1,
+        "dice",
+        "iou",
+        "class_dice",
+        "class_iou",
+        "centreline_dice",
+    )
+    add(
+        "evaluation.surfaces",
+        "surface distance",
+        "mm",
+        False,
+        0,
+        _INF,
+        "hausdorff",
+        "asd",
+        "assd",
+        "masd",
+        "msd",
+    )
     add("evaluation.surfaces", "surface distance", "1", True, 0, 1, "nsd")
     add("evaluation.objects", "objects", "1", True, 0, 1, "object_dice", "object_f1")
     add("evaluation.objects", "objects", "mm", False, 0, _INF, "object_hausdorff")
@@ -82,21 +124,53 @@ def _table() -> dict[str, MetricInfo]:
     add("metrics.generative", sets, "1", True, 1, _INF, "inception_score", "vendi")
     add("metrics.generative", sets, "1", False, -_INF, _INF, "kid")
     add("metrics.generative", sets, "10^-3", False, 0, _INF, "swd_pgan")
-    add("metrics.generative", sets, "feature units", False, 0, _INF, "sliced_wasserstein", "nearest_distances")
+    add(
+        "metrics.generative", sets, "feature units", False, 0, _INF, "sliced_wasserstein", "nearest_distances"
+    )
     add("metrics.generative", sets, "1", False, 0, 1, "ms_ssim_diversity")
     add("metrics.generative", sets, "1", True, 0, 1, "prdc_precision", "prdc_recall", "prdc_coverage")
     add("metrics.generative", sets, "1", True, 0, _INF, "prdc_density")
-    add("evaluation.distributions", sets, "squared feature units", False, 0, _INF, "frechet_distance", "fid", "fd")
+    add(
+        "evaluation.distributions",
+        sets,
+        "squared feature units",
+        False,
+        0,
+        _INF,
+        "frechet_distance",
+        "fid",
+        "fd",
+    )
     add("evaluation.distributions", sets, "bins", False, 0, _INF, "ndb")
     add("evaluation.distributions", sets, "1", False, -2, 2, "proxy_a_distance")
     add("evaluation.distributions", sets, "1", None, -_INF, _INF, "log_determinant_ratio")
     add("evaluation.downstream", sets, "score", True, -_INF, _INF, "tstr")
     readers = "reader studies"
-    add("evaluation.reader_study", readers, "rating", True, 1, 5, "mean_opinion_score", "overall_quality",
-        "noise_suppression", "artefact_reduction")
+    add(
+        "evaluation.reader_study",
+        readers,
+        "rating",
+        True,
+        1,
+        5,
+        "mean_opinion_score",
+        "overall_quality",
+        "noise_suppression",
+        "artefact_reduction",
+    )
     add("evaluation.reader_study", readers, "1", True, 0, 1, "correct_detection")
     add("evaluation.reader_study", readers, "1", False, 0, 1, "visual_turing")
-    add("evaluation.reader_study", readers, "1", True, -1, 1, "fleiss_kappa", "krippendorff_alpha", "quadratic_kappa")
+    add(
+        "evaluation.reader_study",
+        readers,
+        "1",
+        True,
+        -1,
+        1,
+        "fleiss_kappa",
+        "krippendorff_alpha",
+        "quadratic_kappa",
+    )
     return {row.name: row for row in rows}
 
 
@@ -127,11 +201,13 @@ MASK_METRICS = ("dice", "iou", "class_dice", "class_iou")
 
 
 def measure(metric: Callable, prediction, reference, **conventions) -> Score:
-    """A metric `(prediction, reference, **conventions) -> (B, ...)` on arrays with values, checked on the host.
+    """A metric `(prediction, reference, **conventions) -> (B, ...)` on arrays with values, checked on the
+    host.
 
-    Raises a `UserError` where the traced metric would return NaN for bad input: NaN or Inf in an image, unequal
-    shapes, a missing or senseless convention, labels that are none, and with `empty_policy='strict'` an empty mask.
-    Values that are undefined by definition (no positives, a constant image) stay NaN and are counted.
+    Raises a `UserError` where the traced metric would return NaN for bad input: NaN or Inf in an image,
+    unequal shapes, a missing or senseless convention, labels that are none, and with `empty_policy='strict'`
+    an empty mask. Values that are undefined by definition (no positives, a constant image) stay NaN and are
+    counted.
     """
     info = information(metric.__name__)
     prediction, reference = np.asarray(prediction), np.asarray(reference)
@@ -151,7 +227,9 @@ def measure(metric: Callable, prediction, reference, **conventions) -> Score:
         raise UserError(f"{info.name}: {error}") from None
     undefined = int(np.isnan(values).sum())
     if strict and undefined:
-        raise UserError(f"{info.name}: case {int(np.argwhere(np.isnan(values))[0][0])} is empty on both sides")
+        raise UserError(
+            f"{info.name}: case {int(np.argwhere(np.isnan(values))[0][0])} is empty on both sides"
+        )
     return Score(info.name, values, info.unit, info.higher_is_better, undefined, conventions)
 
 
@@ -162,7 +240,9 @@ def _check_conventions(metric: Callable, info: MetricInfo, conventions: dict[str
     unknown = sorted(set(conventions) - {p.name for p in keywords})
     if missing or unknown:
         what = f"needs {', '.join(missing)}" if missing else f"knows no {', '.join(unknown)}"
-        raise UserError(f"{info.name} {what}; its conventions are {', '.join(p.name for p in keywords) or 'none'}")
+        raise UserError(
+            f"{info.name} {what}; its conventions are {', '.join(p.name for p in keywords) or 'none'}"
+        )
     for name in ("data_range", "spacing"):
         if name in conventions and not (np.asarray(conventions[name], float) > 0).all():
             raise UserError(f"{info.name}: {name} must be positive, not {conventions[name]}")
@@ -170,7 +250,10 @@ def _check_conventions(metric: Callable, info: MetricInfo, conventions: dict[str
 
 def _check_labels(info: MetricInfo, prediction, reference, conventions) -> None:
     if "classes" in conventions:
-        allowed, checked = np.arange(conventions["classes"]), (("prediction", prediction), ("reference", reference))
+        allowed, checked = (
+            np.arange(conventions["classes"]),
+            (("prediction", prediction), ("reference", reference)),
+        )
     elif info.name in MASK_METRICS:
         allowed, checked = np.arange(2), (("prediction", prediction), ("reference", reference))
     elif info.module.endswith("classification"):

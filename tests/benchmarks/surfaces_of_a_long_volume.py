@@ -2,8 +2,8 @@
 
     python tests/benchmarks/surfaces_of_a_long_volume.py
 
-Each tool runs in a process of its own, so that its peak memory is its own. MiB is the growth of the resident size,
-at its peak, over that with the masks loaded (75 MiB each) and the tool imported. Linux only.
+Each tool runs in a process of its own, so that its peak memory is its own. MiB is the growth of the resident
+size, at its peak, over that with the masks loaded (75 MiB each) and the tool imported. Linux only.
 """
 
 import json
@@ -20,7 +20,8 @@ TOOLS = ("ours, erosion1", "ours, surfel", "surface-distance", "MONAI")
 
 
 def masks(scene: str) -> tuple[np.ndarray, np.ndarray]:
-    """An ellipsoid with bumps and the same one a few voxels away: of a liver's size, or as large as the body."""
+    """An ellipsoid with bumps and the same one a few voxels away: of a liver's size, or as large as the
+    body."""
     radius = np.array((60, 90, 110) if scene == "liver" else (145, 200, 245))
     z, y, x = (np.arange(n, dtype=np.float32) - n / 2 for n in SHAPE)
     angle = np.arctan2(y[:, None], x[None]).astype(np.float32)
@@ -38,7 +39,12 @@ def hausdorff95(tool: str):
     if tool.startswith("ours"):
         from medgan_jax.evaluation.surfaces import hausdorff
 
-        options = {"spacing": SPACING, "percentile": 95, "definition": "max_of_directed", "empty_policy": "nan"}
+        options = {
+            "spacing": SPACING,
+            "percentile": 95,
+            "definition": "max_of_directed",
+            "empty_policy": "nan",
+        }
         boundary = tool.split(", ")[1]
         return lambda a, b: hausdorff(a[None, ..., None], b[None, ..., None], boundary=boundary, **options)[0]
     if tool == "surface-distance":
@@ -88,4 +94,7 @@ if __name__ == "__main__":
                     print(f"| {scene} | {tool} | not run: {run.stderr.strip().splitlines()[-1]} | | |")
                     continue
                 row = json.loads(run.stdout.splitlines()[-1])
-                print(f"| {scene} | {tool} | {row['hd95']:.2f} | {row['seconds']:.1f} | {row['mib']:.0f} |", flush=True)
+                print(
+                    f"| {scene} | {tool} | {row['hd95']:.2f} | {row['seconds']:.1f} | {row['mib']:.0f} |",
+                    flush=True,
+                )

@@ -1,4 +1,5 @@
-"""Fréchet and kernel distances against closed forms, SciPy and torchmetrics; bins, domains, observers, edges."""
+"""Fréchet and kernel distances against closed forms, SciPy and torchmetrics; bins, domains, observers,
+edges."""
 
 import numpy as np
 import pytest
@@ -24,7 +25,10 @@ def test_frechet_distance_of_known_gaussians():
 @given(st.integers(0, 10_000), st.integers(2, 8))
 def test_frechet_distance_agrees_with_the_matrix_square_root(seed, size):
     generator = np.random.default_rng(seed)
-    x, y = generator.normal(size=(40, size)), generator.normal(size=(50, size)) @ generator.normal(size=(size, size)) + 1
+    x, y = (
+        generator.normal(size=(40, size)),
+        generator.normal(size=(50, size)) @ generator.normal(size=(size, size)) + 1,
+    )
     covariances = [np.cov(z, rowvar=False) for z in (x, y)]
     root = linalg.sqrtm(covariances[0] @ covariances[1]).real
     expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(sum(covariances) - 2 * root)
@@ -38,7 +42,9 @@ def test_frechet_distance_agrees_with_torchmetrics():
     reference = pytest.importorskip("torchmetrics.image.fid", reason="torchmetrics is the reference")
     x, y = np.random.default_rng(0).normal(size=(2, 30, 6))
     moments = [torch.tensor(m) for z in (x, y + 1) for m in (z.mean(0), np.cov(z, rowvar=False))]
-    assert d.frechet_from_features(x, y + 1) == pytest.approx(float(reference._compute_fid(*moments)), rel=1e-6)
+    assert d.frechet_from_features(x, y + 1) == pytest.approx(
+        float(reference._compute_fid(*moments)), rel=1e-6
+    )
 
 
 def test_the_name_says_which_features_and_n_is_required():
@@ -72,7 +78,9 @@ def test_from_two_thousand_samples_the_frechet_distance_stands_alone():
 
 def test_features_order_degradations_and_do_not_depend_on_the_batch():
     generator = np.random.default_rng(3)
-    real = ndimage.gaussian_filter(generator.normal(size=(2, 48, 16, 16, 1)), (0, 0, 1, 1, 0)).astype(np.float32)
+    real = ndimage.gaussian_filter(generator.normal(size=(2, 48, 16, 16, 1)), (0, 0, 1, 1, 0)).astype(
+        np.float32
+    )
     noisy = [real[1] + s * generator.normal(size=real[1].shape).astype(np.float32) for s in (0.0, 0.2, 1.0)]
     extractor = features.random_conv(channels=1, rank=2, seed=1)
     values = [d.frechet_distance(real[0], x, extractor=extractor, n=48).value for x in noisy]
@@ -132,7 +140,9 @@ def test_hotelling_observer_reaches_the_detectability_of_white_noise():
     channels = observers.laguerre_gauss_channels((24, 24), width=10.0, count=5)
     signal = 0.25 * channels[0] / channels[0].max()
     noise = generator.normal(size=(2, 1200, 24, 24))
-    result = observers.channelised_hotelling_observer(noise[0] + signal, noise[1], channels=channels, train=600)
+    result = observers.channelised_hotelling_observer(
+        noise[0] + signal, noise[1], channels=channels, train=600
+    )
     expected = np.linalg.norm(signal)
     assert result.d_prime == pytest.approx(expected, rel=0.15)
     assert result.auc == pytest.approx(special.ndtr(expected / np.sqrt(2)), abs=0.03)

@@ -43,7 +43,12 @@ def run(synthetic, **changes):
 def test_good_synthetic_images_are_as_useful_as_real_ones_and_mislabelled_ones_are_not():
     arms = run(data(100, 2))
     assert [(a.name, a.n_train) for a in arms] == [
-        ("trtr", 100), ("tstr", 50), ("tsrtr", 150), ("tstr", 100), ("tsrtr", 200), ("trts", 100)
+        ("trtr", 100),
+        ("tstr", 50),
+        ("tsrtr", 150),
+        ("tstr", 100),
+        ("tsrtr", 200),
+        ("trts", 100),
     ]
     assert arms[0].difference_to_trtr is None and arms[0].summary.n_seeds == 3
     good = arms[3].difference_to_trtr

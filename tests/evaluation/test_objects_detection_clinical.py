@@ -1,4 +1,5 @@
-"""GlaS object scores by the definition, FROC by hand, Agatston scores of phantoms, agreement against SciPy."""
+"""GlaS object scores by the definition, FROC by hand, Agatston scores of phantoms, agreement against
+SciPy."""
 
 import numpy as np
 import pytest
@@ -41,19 +42,28 @@ def definition(prediction, reference, spacing):
         total = sum(a.sum() for a in own.values())
         for a in own.values():
             m = mate(a, others)
-            dice += 0.5 * a.sum() / total * (0 if m is None else 2 * (a & others[m]).sum() / (a.sum() + others[m].sum()))
+            dice += (
+                0.5
+                * a.sum()
+                / total
+                * (0 if m is None else 2 * (a & others[m]).sum() / (a.sum() + others[m].sum()))
+            )
             d = distance(a, others[m]) if m is not None else min(distance(a, b) for b in others.values())
             hausdorff += 0.5 * a.sum() / total * d
     return f1, dice, hausdorff
 
 
 def test_object_scores_agree_with_the_definition():
-    a, b = (np.stack([labels(seed) for seed in seeds])[..., None] for seeds in ((0, 1, 2, 3), (0, 11, 12, 13)))
+    a, b = (
+        np.stack([labels(seed) for seed in seeds])[..., None] for seeds in ((0, 1, 2, 3), (0, 11, 12, 13))
+    )
     spacing = (0.5, 2.0)
     expected = np.array([definition(x[..., 0], y[..., 0], spacing) for x, y in zip(a, b, strict=True)])
     np.testing.assert_allclose(objects.object_f1(a, b, empty_policy="strict"), expected[:, 0])
     np.testing.assert_allclose(objects.object_dice(a, b, empty_policy="strict"), expected[:, 1])
-    np.testing.assert_allclose(objects.object_hausdorff(a, b, spacing=spacing, empty_policy="strict"), expected[:, 2])
+    np.testing.assert_allclose(
+        objects.object_hausdorff(a, b, spacing=spacing, empty_policy="strict"), expected[:, 2]
+    )
     permuted = np.where(a > 0, 1000 - a, 0)
     np.testing.assert_allclose(objects.object_dice(permuted, b, empty_policy="strict"), expected[:, 1])
     np.testing.assert_allclose(objects.object_dice(b, a, empty_policy="strict"), expected[:, 1])
@@ -61,7 +71,10 @@ def test_object_scores_agree_with_the_definition():
 
 def test_pooled_scores_weigh_over_all_objects_of_the_set():
     a, b = (np.stack([labels(seed) for seed in seeds]) for seeds in ((4, 5), (14, 15)))
-    wide = [np.concatenate([x[0], 0 * x[0], np.where(x[1] > 0, x[1] + 5000, 0)], axis=1)[None, ..., None] for x in (a, b)]
+    wide = [
+        np.concatenate([x[0], 0 * x[0], np.where(x[1] > 0, x[1] + 5000, 0)], axis=1)[None, ..., None]
+        for x in (a, b)
+    ]
     for metric in (objects.object_f1, objects.object_dice):
         pooled = metric(a[..., None], b[..., None], empty_policy="nan", pooled=True)
         assert pooled == pytest.approx(metric(*wide, empty_policy="nan")[0])
@@ -90,7 +103,9 @@ def test_images_without_objects_follow_the_policy():
     np.testing.assert_allclose(objects.object_f1(a, b, empty_policy="best_worst"), [1, 0, 0])
     np.testing.assert_allclose(objects.object_dice(a, b, empty_policy="nan"), [np.nan, 0, 0])
     options = {"spacing": (1.0, 1.0)}
-    np.testing.assert_allclose(objects.object_hausdorff(a, b, empty_policy="best_worst", **options), [0, 5, 5])
+    np.testing.assert_allclose(
+        objects.object_hausdorff(a, b, empty_policy="best_worst", **options), [0, 5, 5]
+    )
     assert np.isnan(objects.object_hausdorff(a, b, empty_policy="nan", **options)).all()
     with pytest.raises(UserError, match="no objects"):
         objects.object_f1(a, b, empty_policy="strict")
@@ -165,7 +180,9 @@ def test_agatston_of_phantoms():
     np.testing.assert_allclose(agatston(heart, minimum_area=0.0)[3], 0.75 * 3)
     np.testing.assert_allclose(agatston(heart, tube_voltage=100)[1], 4)
     np.testing.assert_allclose(agatston(heart, region=np.zeros_like(heart)), 0)
-    np.testing.assert_array_equal(clinical.agatston_risk([0, 1, 10, 11, 100, 400, 401]), [0, 1, 1, 2, 2, 3, 4])
+    np.testing.assert_array_equal(
+        clinical.agatston_risk([0, 1, 10, 11, 100, 400, 401]), [0, 1, 1, 2, 2, 3, 4]
+    )
     with pytest.raises(UserError, match="tube_voltage"):
         agatston(heart, tube_voltage=90)
     with pytest.raises(UserError, match="Hounsfield"):
@@ -184,7 +201,9 @@ def test_agreement_shows_the_bias_that_correlation_hides():
     report = agreement_report(np.append(noisy, np.nan), np.append(reference, 50), minimum_n=10)
     assert report.pearson_r == pytest.approx(stats.pearsonr(noisy, reference).statistic)
     difference = noisy - reference
-    assert report.bias == pytest.approx(difference.mean()) and report.mae == pytest.approx(abs(difference).mean())
+    assert report.bias == pytest.approx(difference.mean()) and report.mae == pytest.approx(
+        abs(difference).mean()
+    )
     assert report.upper_limit - report.bias == pytest.approx(1.96 * difference.std(ddof=1))
     assert (report.n, report.n_undefined) == (40, 1)
     assert np.isnan(agreement_report(np.ones(5), np.arange(5), minimum_n=3).pearson_r)

@@ -19,7 +19,9 @@ from medgan_jax.evaluation import reading_form as form
 
 def test_opinion_scores_have_an_interval_over_readers_and_cases():
     generator = np.random.default_rng(0)
-    ratings = np.clip(np.round(3 + generator.normal(size=(1, 30)) + 0.5 * generator.normal(size=(4, 1))), 1, 5)
+    ratings = np.clip(
+        np.round(3 + generator.normal(size=(1, 30)) + 0.5 * generator.normal(size=(4, 1))), 1, 5
+    )
     ratings[0, 0] = np.nan
     options = {"scale": (1, 5), "resamples": 500, "confidence": 0.95, "seed": 0}
     score = study.mean_opinion_score(ratings, **options)
@@ -49,8 +51,18 @@ def test_methods_are_compared_by_ordinal_tests():
 
 def test_fleiss_kappa_of_the_worked_example():
     # Fleiss 1971's widely reprinted table: 10 cases, 14 readers, 5 categories, kappa 0.210.
-    table = [[0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
-             [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7]]
+    table = [
+        [0, 0, 0, 0, 14],
+        [0, 2, 6, 4, 2],
+        [0, 0, 3, 5, 6],
+        [0, 3, 9, 2, 0],
+        [2, 2, 8, 1, 1],
+        [7, 7, 0, 0, 0],
+        [3, 2, 6, 3, 0],
+        [2, 5, 3, 2, 2],
+        [6, 5, 2, 1, 0],
+        [0, 2, 2, 3, 7],
+    ]
     ratings = np.array([np.repeat(np.arange(1, 6), row) for row in table]).T
     assert study.fleiss_kappa(ratings, categories=range(1, 6)) == pytest.approx(0.210, abs=5e-4)
     assert study.fleiss_kappa([[1, 2], [1, 2]], categories=(1, 2)) == 1.0
@@ -62,8 +74,12 @@ def test_fleiss_kappa_of_the_worked_example():
 def test_krippendorff_alpha_of_the_worked_example():
     # Krippendorff 2011's data with gaps: nominal 0.743, ordinal 0.815, interval 0.849.
     n = np.nan
-    ratings = [[1, 2, 3, 3, 2, 1, 4, 1, 2, n, n, n], [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, n, 3],
-               [n, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, n], [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, n]]
+    ratings = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, n, n, n],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, n, 3],
+        [n, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, n],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, n],
+    ]
     for level, expected in (("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)):
         assert study.krippendorff_alpha(ratings, level=level) == pytest.approx(expected, abs=1e-3)
     with pytest.raises(UserError, match="level"):
@@ -113,8 +129,12 @@ def test_turing_test_of_a_sharp_and_of_a_suspicious_reader():
 
 
 def written(tmp_path, **changes):
-    readings = [form.Reading(np.full((6, 8), value), f"case{i}", method) for i, (value, method) in enumerate(
-        [(-160.0, "real"), (240.0, "dagan"), (40.0, "real"), (100.0, "</script>")])]
+    readings = [
+        form.Reading(np.full((6, 8), value), f"case{i}", method)
+        for i, (value, method) in enumerate(
+            [(-160.0, "real"), (240.0, "dagan"), (40.0, "real"), (100.0, "</script>")]
+        )
+    ]
     options = {"title": "A <reading>", "display_range": (-160.0, 240.0), "seconds": 5, "seed": 3}
     questions = (form.REAL_OR_GENERATED, form.OVERALL_QUALITY)
     return form.write_form(tmp_path, changes.pop("readings", readings), questions, **{**options, **changes})
@@ -127,11 +147,13 @@ def content_of(page):
 def test_form_is_one_blinded_offline_page(tmp_path):
     page, key = written(tmp_path)
     text = page.read_text(encoding="utf-8")
-    for secret in ("dagan", "case1", "</script></b", 'src="http', "href=\"http"):
+    for secret in ("dagan", "case1", "</script></b", 'src="http', 'href="http'):
         assert secret not in text.replace("</script></body>", "")
     assert "A &lt;reading&gt;" in text
     content = content_of(page)
-    pictures = [np.array(Image.open(io.BytesIO(base64.b64decode(p.split(",")[1])))) for p in content["pictures"]]
+    pictures = [
+        np.array(Image.open(io.BytesIO(base64.b64decode(p.split(",")[1])))) for p in content["pictures"]
+    ]
     with key.open(newline="") as file:
         rows = list(csv.DictReader(file))
     shown = {row["case"]: int(picture[0, 0]) for row, picture in zip(rows, pictures, strict=True)}
@@ -159,7 +181,9 @@ def test_answers_are_joined_with_the_key_and_scored(tmp_path):
     with key.open(newline="") as file:
         method = {int(row["number"]): row["method"] for row in csv.DictReader(file)}
     rule = lambda n, question: int(method[n] == "real") if question == "called_real" else 4  # noqa: E731
-    answers = [a for name in ("ann", "ben") for a in form.read_answers(answers_file(tmp_path, page, name, rule), key)]
+    answers = [
+        a for name in ("ann", "ben") for a in form.read_answers(answers_file(tmp_path, page, name, rule), key)
+    ]
     table, readers, images = form.ratings_table(answers, question="called_real")
     assert readers == ["ann", "ben"] and table.shape == (2, 4)
     result = turing(table, np.array([m == "real" for _, m in images], int))

@@ -1,4 +1,5 @@
-"""Statistics against SciPy and scikit-learn, coverage of the intervals, and rankings whose answer is known."""
+"""Statistics against SciPy and scikit-learn, coverage of the intervals, and rankings whose answer is
+known."""
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ def test_summary_counts_undefined_cases():
     defined = np.array([1.0, 2.0, 4.0, 10.0])
     assert (summary.n, summary.n_undefined) == (4, 1)
     assert (summary.mean, summary.sd) == (pytest.approx(defined.mean()), pytest.approx(defined.std(ddof=1)))
-    assert (summary.lower_quartile, summary.median, summary.upper_quartile) == tuple(np.percentile(defined, (25, 50, 75)))
+    assert (summary.lower_quartile, summary.median, summary.upper_quartile) == tuple(
+        np.percentile(defined, (25, 50, 75))
+    )
     nothing = s.summarise([np.nan, np.nan])
     assert np.isnan(nothing.mean) and (nothing.n, nothing.n_undefined) == (0, 2)
     with pytest.raises(UserError, match="infinity"):
@@ -91,7 +94,9 @@ def _all_sign_flips(differences):
 def test_permutation_test_of_many_patients_is_sampled_and_valid():
     generator = np.random.default_rng(3)
     p = [
-        s.paired_test(generator.normal(size=30), generator.normal(size=30), patients=np.arange(30), test="permutation").p_value
+        s.paired_test(
+            generator.normal(size=30), generator.normal(size=30), patients=np.arange(30), test="permutation"
+        ).p_value
         for _ in range(20)
     ]
     assert 0.2 < np.mean(p) < 0.8
@@ -104,13 +109,21 @@ def test_permutation_test_of_many_patients_is_sampled_and_valid():
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_corrections(p):
-    bonferroni, holm, fdr = (s.correct_p_values(p, method=m) for m in ("bonferroni", "holm", "benjamini_hochberg"))
-    assert (holm <= bonferroni + 1e-12).all() and (fdr <= holm + 1e-12).all() and (holm >= np.array(p) - 1e-12).all()
+    bonferroni, holm, fdr = (
+        s.correct_p_values(p, method=m) for m in ("bonferroni", "holm", "benjamini_hochberg")
+    )
+    assert (
+        (holm <= bonferroni + 1e-12).all()
+        and (fdr <= holm + 1e-12).all()
+        and (holm >= np.array(p) - 1e-12).all()
+    )
     np.testing.assert_allclose(fdr, stats.false_discovery_control(p))
 
 
 def test_holm_of_a_textbook_case():
-    np.testing.assert_allclose(s.correct_p_values([0.01, 0.04, 0.03, 0.005], method="holm"), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(
+        s.correct_p_values([0.01, 0.04, 0.03, 0.005], method="holm"), [0.03, 0.06, 0.06, 0.02]
+    )
     with pytest.raises(UserError):
         s.correct_p_values([1.2], method="holm")
 
@@ -134,7 +147,11 @@ def test_seeds_share_their_cases():
 def test_ranking_is_sure_of_large_differences_and_unsure_of_none():
     generator = np.random.default_rng(4)
     base = generator.normal(size=60)
-    values = {"good": base + 2, "twin": base + 0.5 * generator.normal(size=60), "base": base + 0.5 * generator.normal(size=60)}
+    values = {
+        "good": base + 2,
+        "twin": base + 0.5 * generator.normal(size=60),
+        "base": base + 0.5 * generator.normal(size=60),
+    }
     options = {"patients": np.arange(60) // 2, "resamples": 1000, "confidence": 0.95, "seed": 0}
     ranking = s.rank_methods(values, higher_is_better=True, **options)
     assert ranking.names[int(np.argmin(ranking.ranks))] == "good"

@@ -56,9 +56,13 @@ def test_erosion_boundary_agrees_with_medpy(rank):
     hd95 = ours(surfaces.hausdorff, rank, "erosion1", percentile=95, definition="pooled")
     np.testing.assert_allclose(hd95, call(binary.hd95), rtol=1e-12)
     np.testing.assert_allclose(ours(surfaces.asd, rank, "erosion1"), call(binary.asd), rtol=1e-12)
-    # Older MedPy averages the two directed means under this name, which is masd; from 0.5 on it pools, as defined.
+    # Older MedPy averages the two directed means under this name, which is masd; from 0.5 on it pools,
+    # as defined.
     np.testing.assert_allclose(ours(surfaces.assd, rank, "erosion1"), call(binary.assd), rtol=1e-12)
-    both = [np.mean([binary.asd(*p, voxelspacing=spacing), binary.asd(*p[::-1], voxelspacing=spacing)]) for p in pairs]
+    both = [
+        np.mean([binary.asd(*p, voxelspacing=spacing), binary.asd(*p[::-1], voxelspacing=spacing)])
+        for p in pairs
+    ]
     np.testing.assert_allclose(ours(surfaces.masd, rank, "erosion1"), both, rtol=1e-12)
     np.testing.assert_allclose(ours(surfaces.msd, rank, "erosion1"), ours(surfaces.masd, rank, "erosion1"))
 
@@ -70,13 +74,19 @@ def test_erosion_boundary_agrees_with_monai(rank):
     x, y = (torch.tensor(np.moveaxis(z, -1, 1)).float() for z in kinds(rank))
     options = {"include_background": True, "spacing": SPACING[rank]}
     for percentile in (None, 95):
-        value = ours(surfaces.hausdorff, rank, "erosion1", percentile=percentile, definition="max_of_directed")
+        value = ours(
+            surfaces.hausdorff, rank, "erosion1", percentile=percentile, definition="max_of_directed"
+        )
         other = metrics.compute_hausdorff_distance(x, y, percentile=percentile, **options)
         np.testing.assert_allclose(value, other.numpy()[:, 0], rtol=1e-5, atol=1e-6)
     other = metrics.compute_average_surface_distance(x, y, symmetric=True, **options)
-    np.testing.assert_allclose(ours(surfaces.assd, rank, "erosion1"), other.numpy()[:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        ours(surfaces.assd, rank, "erosion1"), other.numpy()[:, 0], rtol=1e-5, atol=1e-6
+    )
     other = metrics.compute_average_surface_distance(x, y, symmetric=False, **options)
-    np.testing.assert_allclose(ours(surfaces.asd, rank, "erosion1"), other.numpy()[:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        ours(surfaces.asd, rank, "erosion1"), other.numpy()[:, 0], rtol=1e-5, atol=1e-6
+    )
     other = metrics.compute_surface_dice(x, y, class_thresholds=[1.0], **options)
     value = ours(surfaces.nsd, rank, "erosion1", tolerance=1.0)
     np.testing.assert_allclose(value, other.numpy()[:, 0], rtol=1e-5)
@@ -88,8 +98,11 @@ def test_surfels_agree_with_deepmind(rank):
     a, b = (x[..., 0] for x in kinds(rank))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # (prediction, reference) as the "ground truth" and "prediction" of that library: its metrics name both directions.
-        distances = [deepmind.compute_surface_distances(y, x, SPACING[rank]) for x, y in zip(a, b, strict=True)]
+        # (prediction, reference) as the "ground truth" and "prediction" of that library: its
+        # metrics name both directions.
+        distances = [
+            deepmind.compute_surface_distances(y, x, SPACING[rank]) for x, y in zip(a, b, strict=True)
+        ]
     call = lambda f, *options: [f(d, *options) for d in distances]  # noqa: E731
     for percentile in (100, 95):
         value = ours(surfaces.hausdorff, rank, "surfel", percentile=percentile, definition="max_of_directed")
@@ -103,7 +116,9 @@ def test_surfels_agree_with_deepmind(rank):
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 1.0, 0.3)])
 def test_surfel_tables_equal_deepminds_for_every_code(spacing):
-    tables = pytest.importorskip("surface_distance.lookup_tables", reason="DeepMind's surface-distance is the reference")
+    tables = pytest.importorskip(
+        "surface_distance.lookup_tables", reason="DeepMind's surface-distance is the reference"
+    )
     expected = tables.create_table_neighbour_code_to_surface_area(spacing)
     np.testing.assert_allclose(surfel_weights(3, spacing), expected, rtol=1e-9)
     expected = tables.create_table_neighbour_code_to_contour_length(spacing[:2])
@@ -118,7 +133,9 @@ def test_surfel_weights_add_up_to_the_surface_of_a_box():
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10_000), st.floats(0.02, 0.6), st.floats(0.3, 4.0), st.sampled_from(surfaces.BOUNDARIES))
+@given(
+    st.integers(0, 10_000), st.floats(0.02, 0.6), st.floats(0.3, 4.0), st.sampled_from(surfaces.BOUNDARIES)
+)
 def test_generated_masks_by_brute_force_and_invariances(seed, density, scale, boundary):
     generator = np.random.default_rng(seed)
     a, b = generator.random((2, 1, 8, 9, 1)) < density
@@ -153,7 +170,9 @@ def test_known_distances(boundary):
     half = np.zeros((1, 20, 20, 1), bool)
     half[:, :8] = True
     # Two half-planes k apart: every point of the inner borders is k from the other surface.
-    gap = surfaces.surface_distances(half[0, ..., 0], np.roll(half, 3, 1)[0, ..., 0] | half[0, ..., 0], spacing=(2, 1), boundary=boundary)
+    gap = surfaces.surface_distances(
+        half[0, ..., 0], np.roll(half, 3, 1)[0, ..., 0] | half[0, ..., 0], spacing=(2, 1), boundary=boundary
+    )
     assert gap.to_reference.max() == pytest.approx(6.0)
     z, y, x = np.mgrid[:40, :40, :40] - 19.5
     ball = lambda r: (z**2 + y**2 + x**2 <= r * r)[None, ..., None]  # noqa: E731
@@ -167,7 +186,9 @@ def test_single_voxels_have_one_distance_under_every_name():
     for metric in (surfaces.asd, surfaces.assd, surfaces.masd):
         assert metric(a, b, **options)[0] == pytest.approx(5.0)
     for definition in surfaces.DEFINITIONS:
-        assert surfaces.hausdorff(a, b, percentile=95, definition=definition, **options)[0] == pytest.approx(5.0)
+        assert surfaces.hausdorff(a, b, percentile=95, definition=definition, **options)[0] == pytest.approx(
+            5.0
+        )
 
 
 def test_the_two_definitions_of_hd95_differ():
@@ -186,8 +207,12 @@ def test_empty_masks_follow_the_policy():
     whole = {"percentile": None, "definition": "pooled", **options}
     assert np.isnan(surfaces.hausdorff(a, b, empty_policy="nan", **whole)).all()
     diagonal = np.hypot(3 * 2, 4 * 3)
-    np.testing.assert_allclose(surfaces.assd(a, b, empty_policy="best_worst", **options), [0, diagonal, diagonal])
-    np.testing.assert_allclose(surfaces.nsd(a, b, tolerance=1, empty_policy="best_worst", **options), [1, 0, 0])
+    np.testing.assert_allclose(
+        surfaces.assd(a, b, empty_policy="best_worst", **options), [0, diagonal, diagonal]
+    )
+    np.testing.assert_allclose(
+        surfaces.nsd(a, b, tolerance=1, empty_policy="best_worst", **options), [1, 0, 0]
+    )
     with pytest.raises(UserError, match="case 0 has an empty mask"):
         surfaces.assd(a, b, empty_policy="strict", **options)
 

@@ -14,7 +14,9 @@ KEY = jax.random.key(0)
 
 def features(n=60, m=60, d=8, shift=0.5, seed=0):
     generator = np.random.default_rng(seed)
-    return generator.normal(size=(n, d)).astype(np.float32), (shift + generator.normal(size=(m, d))).astype(np.float32)
+    return generator.normal(size=(n, d)).astype(np.float32), (shift + generator.normal(size=(m, d))).astype(
+        np.float32
+    )
 
 
 def test_inception_score_by_definition_and_at_its_bounds():
@@ -27,7 +29,9 @@ def test_inception_score_by_definition_and_at_its_bounds():
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     certain = 100 * jnp.eye(6)[jnp.arange(36) % 6]
     assert float(generative.inception_score(certain, splits=1, key=KEY)[0]) == pytest.approx(6.0, rel=1e-4)
-    assert float(generative.inception_score(0 * certain, splits=1, key=KEY)[0]) == pytest.approx(1.0, rel=1e-5)
+    assert float(generative.inception_score(0 * certain, splits=1, key=KEY)[0]) == pytest.approx(
+        1.0, rel=1e-5
+    )
     with pytest.raises(ValueError, match="splits"):
         generative.inception_score(certain, splits=37, key=None)
     assert np.isnan(generative.inception_score(certain * jnp.nan, splits=1, key=None)[0])
@@ -56,8 +60,12 @@ def test_sliced_wasserstein_agrees_with_pot_and_a_shift():
     theta = generative.random_directions(KEY, 8, 50)
     ot = pytest.importorskip("ot", reason="POT is the reference")
     for p in (1, 2):
-        expected = ot.sliced_wasserstein_distance(np.float64(x), np.float64(y), projections=np.float64(theta).T, p=p)
-        np.testing.assert_allclose(generative.sliced_wasserstein(x, y, directions=theta, p=p), expected, rtol=1e-4)
+        expected = ot.sliced_wasserstein_distance(
+            np.float64(x), np.float64(y), projections=np.float64(theta).T, p=p
+        )
+        np.testing.assert_allclose(
+            generative.sliced_wasserstein(x, y, directions=theta, p=p), expected, rtol=1e-4
+        )
     many = generative.random_directions(KEY, 8, 4000)
     shift = np.arange(8, dtype=np.float32)
     value = generative.sliced_wasserstein(x, x + shift, directions=many, p=2) ** 2

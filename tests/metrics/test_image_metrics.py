@@ -1,4 +1,5 @@
-"""Image fidelity against scikit-image, NumPy, torchmetrics and MONAI, and what a traced metric does with bad input."""
+"""Image fidelity against scikit-image, NumPy, torchmetrics and MONAI, and what a traced metric does with bad
+input."""
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,9 @@ CASES = {
     ),
     "ssim of Wang": (
         lambda x, y: image.ssim(x, y, data_range=1.0, window=image.WANG_2004),
-        float64(lambda x, y: skimage.metrics.structural_similarity(y[..., 0], x[..., 0], data_range=1.0, **WANG)),
+        float64(
+            lambda x, y: skimage.metrics.structural_similarity(y[..., 0], x[..., 0], data_range=1.0, **WANG)
+        ),
     ),
     "ssim of scikit-image": (
         lambda x, y: image.ssim(x, y, data_range=1.0, window=image.UNIFORM_7),
@@ -67,10 +70,8 @@ def _nrmse(x, y, kind):
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero")
-@pytest.mark.parametrize("name", CASES)
-def test_every_kind_of_input_agrees_with_the_reference(name, mixed_images, agrees):
-    metric, reference = CASES[name]
-    agrees(metric, reference, *mixed_images(SHAPE), rtol=2e-5, atol=3e-6)
+def test_every_kind_of_input_agrees_with_the_reference(mixed_images, agree):
+    agree(CASES, *mixed_images(SHAPE), rtol=2e-5, atol=3e-6)
 
 
 @settings(max_examples=10, deadline=None)
@@ -110,10 +111,14 @@ def test_ssim_of_volumes_uses_a_volume_window_and_slicewise_is_fastmri(mixed_ima
     np.testing.assert_allclose(image.ssim(a, b, **options), expected, rtol=1e-5)
     maximum = b.max((1, 2, 3, 4))
     expected = [
-        np.mean([
-            skimage.metrics.structural_similarity(np.float64(q[..., 0]), np.float64(p[..., 0]), data_range=float(m))
-            for p, q in zip(x, y, strict=True)
-        ])
+        np.mean(
+            [
+                skimage.metrics.structural_similarity(
+                    np.float64(q[..., 0]), np.float64(p[..., 0]), data_range=float(m)
+                )
+                for p, q in zip(x, y, strict=True)
+            ]
+        )
         for x, y, m in zip(a, b, maximum, strict=True)
     ]
     value = image.ssim_slicewise(a, b, data_range=maximum, window=image.UNIFORM_7)
@@ -126,7 +131,9 @@ def test_ssim_of_colour_is_the_mean_over_channels():
     expected = skimage.metrics.structural_similarity(
         np.float64(y[0]), np.float64(x[0]), data_range=1.0, channel_axis=-1, **WANG
     )
-    np.testing.assert_allclose(image.ssim(x, y, data_range=1.0, window=image.WANG_2004)[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        image.ssim(x, y, data_range=1.0, window=image.WANG_2004)[0], expected, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -168,9 +175,9 @@ def test_known_values():
     assert ranges[0] - ranges[1] == pytest.approx(20 * np.log10(4096 / 400), abs=1e-4)
     assert float(image.snr_db(1.1 * y, y)[0]) == pytest.approx(20.0, abs=1e-4)
     assert float(image.nmse(1.1 * y, y)[0]) == pytest.approx(0.01, rel=1e-5)
-    assert float(image.ncc(-jnp.arange(64.0).reshape(1, 8, 8, 1), jnp.arange(64.0).reshape(1, 8, 8, 1))[0]) == (
-        pytest.approx(-1.0, abs=1e-6)
-    )
+    assert float(
+        image.ncc(-jnp.arange(64.0).reshape(1, 8, 8, 1), jnp.arange(64.0).reshape(1, 8, 8, 1))[0]
+    ) == (pytest.approx(-1.0, abs=1e-6))
 
 
 def test_shift_and_scale_and_flip_invariances(mixed_images):
@@ -207,25 +214,31 @@ DIFFERENTIABLE = {
 }
 
 
-@pytest.mark.parametrize("name", DIFFERENTIABLE)
-def test_gradient_is_finite_at_equality_and_on_constant_images(name):
+def test_gradient_is_finite_at_equality_and_on_constant_images():
     ramp = jnp.linspace(0.1, 0.9, 24 * 24).reshape(1, 24, 24, 1)
     constant = jnp.full_like(ramp, 0.5)
-    gradient = jax.jit(jax.grad(lambda x, y: jnp.sum(DIFFERENTIABLE[name](x, y))))
+
+    @jax.jit
+    def gradients(x, y):
+        return {
+            name: jax.grad(lambda z, m=metric: jnp.sum(m(z, y)))(x) for name, metric in DIFFERENTIABLE.items()
+        }
+
     for x, y in ((ramp, ramp), (constant, constant), (ramp, constant), (constant, ramp)):
-        assert bool(jnp.all(jnp.isfinite(gradient(x, y)))), name
+        for name, gradient in gradients(x, y).items():
+            assert bool(jnp.all(jnp.isfinite(gradient))), name
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("name", DIFFERENTIABLE)
-def test_a_case_with_bad_values_is_undefined_and_spares_the_others(name, bad):
+def test_a_case_with_bad_values_is_undefined_and_spares_the_others(bad):
     generator = np.random.default_rng(5)
     x, y = generator.random((2, 3, 24, 24, 1)).astype(np.float32)
-    good = DIFFERENTIABLE[name](x, y)
+    metrics = jax.jit(lambda a, b: {name: metric(a, b) for name, metric in DIFFERENTIABLE.items()})
+    good = metrics(x, y)
     x[1, 3, 4, 0] = bad
-    value = jax.jit(DIFFERENTIABLE[name])(x, y)
-    assert np.isnan(value[1])
-    np.testing.assert_allclose(value[jnp.array([0, 2])], good[jnp.array([0, 2])], rtol=1e-4)
+    for name, value in metrics(x, y).items():
+        assert np.isnan(value[1]), name
+        np.testing.assert_allclose(np.delete(value, 1), np.delete(good[name], 1), rtol=1e-4, err_msg=name)
 
 
 def test_conventions_are_required_and_shapes_are_checked():
@@ -251,7 +264,9 @@ def test_masks_restrict_to_a_region():
     mask = np.zeros((2, 20, 20, 1), np.uint8)
     mask[0, 5:15, 5:15] = 1
     inside = x[0, 5:15, 5:15], y[0, 5:15, 5:15]
-    assert float(image.mse(x, y, mask=mask)[0]) == pytest.approx(float(np.mean((inside[0] - inside[1]) ** 2)), rel=1e-5)
+    assert float(image.mse(x, y, mask=mask)[0]) == pytest.approx(
+        float(np.mean((inside[0] - inside[1]) ** 2)), rel=1e-5
+    )
     assert np.isnan(image.mse(x, y, mask=mask)[1])
     _, full = skimage.metrics.structural_similarity(
         np.float64(y[0]), np.float64(x[0]), data_range=1.0, channel_axis=-1, full=True, **WANG
@@ -271,7 +286,9 @@ def test_region_ratios_of_imaging_physics():
     options = {"signal": region[0], "background": region[2]}
     value = float(image.roi_snr(x, rayleigh_correction=False, **options)[0])
     assert value == pytest.approx(x[0, :10].mean() / deviation, rel=1e-4)
-    assert float(image.roi_snr(x, rayleigh_correction=True, **options)[0]) == pytest.approx(0.655 * value, rel=1e-5)
+    assert float(image.roi_snr(x, rayleigh_correction=True, **options)[0]) == pytest.approx(
+        0.655 * value, rel=1e-5
+    )
     contrast = image.cnr(x, first=region[0], second=region[1], background=region[2])[0]
     assert float(contrast) == pytest.approx((x[0, :10].mean() - x[0, 10:20].mean()) / deviation, rel=1e-4)
     assert np.isnan(image.roi_snr(np.full_like(x, 0.1), rayleigh_correction=False, **options)[0])

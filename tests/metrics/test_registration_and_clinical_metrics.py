@@ -25,7 +25,9 @@ def test_tre_agrees_with_numpy(seed, scale):
         "max": distance.max(1),
     }
     for name, expected in reductions.items():
-        np.testing.assert_allclose(registration.tre(a, b, spacing=spacing, reduction=name), expected, rtol=1e-4)
+        np.testing.assert_allclose(
+            registration.tre(a, b, spacing=spacing, reduction=name), expected, rtol=1e-4
+        )
         scaled = registration.p2p_error(a, b, spacing=scale * spacing, reduction=name)
         np.testing.assert_allclose(scaled, scale * expected, rtol=1e-4)
 
@@ -101,7 +103,9 @@ def test_areas_volumes_and_ejection_fraction():
     assert float(clinical.area(mask[:, 0], spacing=(2.0, 0.5))[0]) == pytest.approx(20.0)
     value = clinical.volume(mask, spacing=(8.0, 2.0, 0.5), slice_gap=2.0)
     np.testing.assert_allclose(value, [4 * 20 * 10 / 1000, 0])
-    np.testing.assert_allclose(clinical.ejection_fraction(jnp.array([120.0, 0.0]), jnp.array([48.0, 0.0])), [60, np.nan])
+    np.testing.assert_allclose(
+        clinical.ejection_fraction(jnp.array([120.0, 0.0]), jnp.array([48.0, 0.0])), [60, np.nan]
+    )
     assert np.isnan(jax.jit(lambda m: clinical.area(m, spacing=(1.0, 1.0)))(0.5 * mask[:, 0])[0])
     assert np.isnan(clinical.area(mask[:, 0], spacing=(1.0, -1.0))[0])
 

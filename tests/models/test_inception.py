@@ -17,7 +17,9 @@ def tensors():
     generator, result = np.random.default_rng(0), {}
     for name, (height, width, fan, out) in inception.kernel_shapes().items():
         scale = np.sqrt(2 / (height * width * fan))
-        result[f"{name}.conv.weight"] = (scale * generator.standard_normal((out, fan, height, width))).astype("f4")
+        result[f"{name}.conv.weight"] = (scale * generator.standard_normal((out, fan, height, width))).astype(
+            "f4"
+        )
         result[f"{name}.bn.weight"] = generator.uniform(0.8, 1.2, out).astype("f4")
         result[f"{name}.bn.bias"] = (0.1 * generator.standard_normal(out)).astype("f4")
         result[f"{name}.bn.running_mean"] = (0.1 * generator.standard_normal(out)).astype("f4")
@@ -33,7 +35,9 @@ def in_pytorch(tensors, images, tensorflow_pooling):
 
     def unit(x, name, stride=1, padding=0):
         x = f.conv2d(x, weights[f"{name}.conv.weight"], stride=stride, padding=padding)
-        statistics = [weights[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        statistics = [
+            weights[f"{name}.bn.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        ]
         return f.relu(f.batch_norm(x, *statistics, eps=1e-3))
 
     def average(x):
@@ -58,8 +62,15 @@ def in_pytorch(tensors, images, tensorflow_pooling):
     x = torch.cat([unit(x, f"{b}.branch3x3", 2), double, f.max_pool2d(x, 3, 2)], 1)
     for b in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):
         seven = run(x, b, ("branch7x7_1",), ("branch7x7_2", wide), ("branch7x7_3", tall))
-        double = run(x, b, ("branch7x7dbl_1",), ("branch7x7dbl_2", tall), ("branch7x7dbl_3", wide),
-                     ("branch7x7dbl_4", tall), ("branch7x7dbl_5", wide))
+        double = run(
+            x,
+            b,
+            ("branch7x7dbl_1",),
+            ("branch7x7dbl_2", tall),
+            ("branch7x7dbl_3", wide),
+            ("branch7x7dbl_4", tall),
+            ("branch7x7dbl_5", wide),
+        )
         x = torch.cat([run(x, b, ("branch1x1",)), seven, double, run(average(x), b, ("branch_pool",))], 1)
     b = "Mixed_7a"
     three = unit(run(x, b, ("branch3x3_1",)), f"{b}.branch3x3_2", 2)
@@ -70,30 +81,40 @@ def in_pytorch(tensors, images, tensorflow_pooling):
         pool = f.max_pool2d(x, 3, 1, 1) if last else average(x)
         three = run(x, b, ("branch3x3_1",))
         double = run(x, b, ("branch3x3dbl_1",), ("branch3x3dbl_2", 1))
-        x = torch.cat([
-            run(x, b, ("branch1x1",)),
-            run(three, b, ("branch3x3_2a", (0, 1))), run(three, b, ("branch3x3_2b", (1, 0))),
-            run(double, b, ("branch3x3dbl_3a", (0, 1))), run(double, b, ("branch3x3dbl_3b", (1, 0))),
-            run(pool, b, ("branch_pool",)),
-        ], 1)
+        x = torch.cat(
+            [
+                run(x, b, ("branch1x1",)),
+                run(three, b, ("branch3x3_2a", (0, 1))),
+                run(three, b, ("branch3x3_2b", (1, 0))),
+                run(double, b, ("branch3x3dbl_3a", (0, 1))),
+                run(double, b, ("branch3x3dbl_3b", (1, 0))),
+                run(pool, b, ("branch_pool",)),
+            ],
+            1,
+        )
     return x.mean((2, 3)).numpy()
 
 
 @pytest.mark.parametrize("tensorflow_pooling", [True, False])
 def test_features_agree_with_pytorch(tensors, tensorflow_pooling, tmp_path):
     params = {
-        name: inception._folded(tmp_path, tensors, name, shape) for name, shape in inception.kernel_shapes().items()
+        name: inception._folded(tmp_path, tensors, name, shape)
+        for name, shape in inception.kernel_shapes().items()
     }
     images = np.random.default_rng(1).uniform(-1, 1, (1, 79, 75, 3)).astype(np.float32)
     expected = in_pytorch(tensors, images, tensorflow_pooling)
-    apply = jax.jit(inception.InceptionV3(tensorflow_pooling).apply, compiler_options={"xla_backend_optimization_level": 0})
+    apply = jax.jit(
+        inception.InceptionV3(tensorflow_pooling).apply,
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
     value = apply({"params": params}, images)
     assert value.shape == (1, inception.FEATURES)
     np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-4 * expected.std())
 
 
 def test_it_has_the_published_number_of_weights():
-    # torchvision's inception_v3 has 23,834,568 parameters without the auxiliary head; fc takes 2048 * 1000 + 1000,
+    # torchvision's inception_v3 has 23,834,568 parameters without the auxiliary head; fc takes 2048 *
+    # 1000 + 1000,
     # and batch normalisation has one scale more per channel than a folded bias.
     shapes = inception.kernel_shapes()
     kernels, channels = sum(map(np.prod, shapes.values())), sum(shape[-1] for shape in shapes.values())
