@@ -5,6 +5,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -214,3 +216,47 @@ def test_damaged_and_foreign_answers_are_refused(tmp_path):
         written(tmp_path, readings=different)
     with pytest.raises(UserError, match="finite"):
         written(tmp_path, readings=[form.Reading(np.full((4, 4), np.nan), "a", "x")])
+
+
+BROWSER = """
+const elements = {};
+let saved = null;
+const element = () => ({style: {}, children: [], given: {}, textContent: "", value: "",
+  append(...parts) { this.children.push(...parts); }, reset() { this.given = {}; }, focus() {},
+  click() { saved = this; }});
+const document = {getElementById: id => elements[id] ??= element(), createElement: element};
+class FormData { constructor(form) { this.form = form; }
+  has(name) { return name in this.form.given; } get(name) { return this.form.given[name]; } }
+class Blob { constructor(parts) { this.text = parts.join(""); } }
+const URL = {createObjectURL: blob => blob.text};
+"""
+READER = """
+find("begin").onclick();
+if (find("start").hidden) throw new Error("began without a name");
+find("reader").value = "Dr. Ann";
+find("begin").onclick();
+find("next").onclick();
+if (!find("hint").textContent) throw new Error("went on without answers");
+while (find("end").hidden !== false) {
+  find("questions").given = {called_real: "1", overall_quality: "4"};
+  find("next").onclick();
+}
+find("save").onclick();
+console.log(saved.href);
+process.exit(0);
+"""
+
+
+def test_the_page_itself_asks_and_saves(tmp_path):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("the page's script is run by Node.js, which is not installed")
+    page, key = written(tmp_path)
+    script = re.search(r'<script>\n"use strict";(.*)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+    result = subprocess.run([node], input=BROWSER + script.group(1) + READER, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    path = tmp_path / "answers.json"
+    path.write_text(result.stdout)
+    answers = form.read_answers(path, key)
+    assert len(answers) == 8 and {a.reader for a in answers} == {"Dr. Ann"}
+    assert {a.value for a in answers if a.question == "overall_quality"} == {4}
