@@ -92,6 +92,7 @@ class Config(ExperimentConfig):
     cases: int = 24
     rate: float = 1e-2
     patience: int = 0
+    measured: bool = True
     fails_at: int = -1
 
     @classmethod
@@ -156,18 +157,13 @@ def critic_loss(nets, batch, context):
     return difference + penalty, Terms(nets, {"pool": kept, "scale": scale}, difference=difference, penalty=penalty)
 
 
-def generator_loss(config):
-    """Adversarial, pixel and feature terms; NaN from step `config.fails_at` on."""
-
-    def loss(nets, batch, context):
-        output, nets = nets.G.update(batch["noisy"])
-        pixel = jnp.mean((output - batch["clean"]) ** 2)
-        pixel = jnp.where(context.global_step == config.fails_at, jnp.nan, pixel)
-        feature = jnp.mean((nets.F(output) - nets.F(batch["clean"])) ** 2)
-        adversarial = -nets.D(output).mean() / context.memory["scale"]
-        return 10 * pixel + feature + adversarial, Terms(nets, pixel=pixel, feature=feature)
-
-    return loss
+def generator_loss(nets, batch, context):
+    """Adversarial, pixel and feature terms."""
+    output, nets = nets.G.update(batch["noisy"])
+    pixel = jnp.mean((output - batch["clean"]) ** 2)
+    feature = jnp.mean((nets.F(output) - nets.F(batch["clean"])) ** 2)
+    adversarial = -nets.D(output).mean() / context.memory["scale"]
+    return 10 * pixel + feature + adversarial, Terms(nets, pixel=pixel, feature=feature)
 
 
 def every_second(context):
@@ -192,7 +188,7 @@ def everything(config, name="game", steps=None, grown=False):
         {"G": Generator(grown=grown, dropout=0.2), "D": Critic()},
         (
             Phase("critic", ("D",), critic_loss, optax.adam(config.rate), repeats=2, project=clip),
-            Phase("generator", ("G",), generator_loss(config), optax.adam(config.rate), when=every_second),
+            Phase("generator", ("G",), generator_loss, optax.adam(config.rate), when=every_second),
         ),
         data(config),
         steps or config.steps,
@@ -211,11 +207,17 @@ def plain_critic_loss(nets, batch, context):
     return jnp.mean((real_score - 1) ** 2) + jnp.mean(fake_score**2), Terms(nets)
 
 
-def plain_generator_loss(nets, batch, context):
-    """Least-squares generator with a pixel term."""
-    output, nets = nets.G.update(batch["noisy"])
-    pixel = jnp.mean((output - batch["clean"]) ** 2)
-    return pixel + jnp.mean((nets.D.peek(output) - 1) ** 2), Terms(nets, pixel=pixel)
+def plain_generator_loss(config):
+    """Least-squares generator with a pixel term, which is NaN in the step after `config.fails_at`."""
+
+    def loss(nets, batch, context):
+        output, nets = nets.G.update(batch["noisy"])
+        pixel = jnp.mean((output - batch["clean"]) ** 2)
+        if config.fails_at >= 0:
+            pixel = jnp.where(context.global_step == config.fails_at, jnp.nan, pixel)
+        return pixel + jnp.mean((nets.D.peek(output) - 1) ** 2), Terms(nets, pixel=pixel)
+
+    return loss
 
 
 def plain(config):
@@ -225,7 +227,7 @@ def plain(config):
         {"G": Generator(), "D": Critic(normalised=True)},
         (
             Phase("critic", ("D",), plain_critic_loss, optax.sgd(config.rate)),
-            Phase("generator", ("G",), plain_generator_loss, optax.sgd(config.rate)),
+            Phase("generator", ("G",), plain_generator_loss(config), optax.sgd(config.rate)),
         ),
         data(config),
         config.steps,
@@ -253,8 +255,8 @@ def experiment(config):
         config=config,
         stages=stages(config),
         infer=lambda nets, batch, key: {"output": nets.G.eval(batch["noisy"])},
-        metrics=(Metric("MSE", squared_error, "", False),),
-        select="MSE",
+        metrics=(Metric("MSE", squared_error, "", False),) if config.measured else (),
+        select="MSE" if config.measured else None,
         baseline=Baseline("noisy input", lambda fitted, batch, key: {"output": batch["noisy"]}),
         images=("noisy", "output", "clean"),
         compare=("output", "clean"),

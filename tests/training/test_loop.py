@@ -240,7 +240,7 @@ def test_a_damaged_best_state_gives_way_to_the_last(tmp_path, capfd):
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_nan_names_phase_term_and_step_and_keeps_the_last_good_checkpoint(tmp_path, seeds):
-    config = games.Config(steps=8, fails_at=5)
+    config = games.Config(game="plain", steps=8, fails_at=5, measured=False)
     mesh = MeshOptions(data=seeds)
     where = "step 6" if seeds == 1 else "step 6, seed 0, 1"
     message = rf"{where}: term 'pixel' of phase 'generator' is not finite; .*\(last good checkpoint: step 3\)"
