@@ -54,6 +54,6 @@ if __name__ == "__main__":
         theirs = fastest(lambda f=loop: [f(b, a) for a, b in zip(x[..., 0], y[..., 0], strict=True)])
         expected = [loop(b, a) for a, b in zip(np.float64(x[..., 0]), np.float64(y[..., 0]), strict=True)]
         print(
-            f"| {name} | {ours:.1f} | {theirs:.1f} | {np.abs(jitted(x, y) - expected).max():.1e} |",
+            f"| {name} | {ours:.1f} | {theirs:.1f} | {np.abs(np.asarray(jitted(x, y)) - expected).max():.1e} |",
             flush=True,
         )
