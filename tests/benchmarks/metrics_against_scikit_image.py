@@ -31,15 +31,15 @@ ROWS = {
 }
 
 
-def fastest(function, repeats: int = 15) -> float:
-    """Milliseconds of the fastest of several calls, after one to warm up."""
-    function()
-    times = []
+def fastest(*functions, repeats: int = 40) -> list[float]:
+    """Milliseconds of each function's fastest call; calls alternate, so that all see the same busy machine."""
+    times = [[] for _ in functions]
     for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return 1000 * min(times)
+        for function, taken in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+    return [1000 * min(taken) for taken in times]
 
 
 if __name__ == "__main__":
@@ -50,8 +50,10 @@ if __name__ == "__main__":
     print("| metric | jitted ms | scikit-image ms | largest difference |\n|---|---|---|---|")
     for name, (metric, loop) in ROWS.items():
         jitted = jax.jit(metric)
-        ours = fastest(lambda f=jitted: f(*on_device).block_until_ready())
-        theirs = fastest(lambda f=loop: [f(b, a) for a, b in zip(x[..., 0], y[..., 0], strict=True)])
+        ours, theirs = fastest(
+            lambda f=jitted: f(*on_device).block_until_ready(),
+            lambda f=loop: [f(b, a) for a, b in zip(x[..., 0], y[..., 0], strict=True)],
+        )
         expected = [loop(b, a) for a, b in zip(np.float64(x[..., 0]), np.float64(y[..., 0]), strict=True)]
         print(
             f"| {name} | {ours:.1f} | {theirs:.1f} | {np.abs(np.asarray(jitted(x, y)) - expected).max():.1e} |",
