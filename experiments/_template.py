@@ -30,15 +30,13 @@ import optax
 
 from medgan_jax import cli
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data.intensity import MinMax
-from medgan_jax.data.parts import open_parts, require_image
+from medgan_jax.data import parts
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.game import Baseline, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial, pixel
 from medgan_jax.measures import image_fidelity
 from medgan_jax.models.patchgan import PatchGAN
 from medgan_jax.models.unet import UNet
-from medgan_jax.phantoms.head import head_slice
 
 
 # Every number that the paper has a value for. The defaults are the paper's; a value that the paper does not
@@ -139,14 +137,8 @@ def add_noise(config):
 
 # Where images come from. A record's fields become `batch[field]`; no subject is in two parts.
 def data(config):
-    parts = open_parts(
-        config.data.source,
-        lambda key: {"image": head_slice(key, config.size)["image"]},
-        name=f"head_t1_{config.size}",
-        counts=config.phantoms,
-    )
-    require_image(parts, channels=1)
-    return Data(Stream(parts.train, config.batch_size), parts.validation, parts.test, fields=("image",))
+    heads = parts.open_heads(config.data.source, size=config.size, counts=config.phantoms, magnitude=True)
+    return Data(Stream(heads.train, config.batch_size), heads.validation, heads.test, fields=("image",))
 
 
 # The game: who moves in which order, what inference is, how it is measured.
@@ -175,11 +167,7 @@ def experiment(config):
         images=("noisy", "denoised", "clean", "error"),
         image_ranges={"error": (0, 1)},  # what is black and what is white, where it is not (-1, 1)
         compare=("denoised", "clean"),  # what "error" is the difference of
-        prediction=Prediction(
-            "noisy",
-            "denoised",
-            intensity=lambda image: MinMax(0.0, float(image.max()), "input", (-1, 1)),
-        ),
+        prediction=Prediction("noisy", "denoised", intensity=parts.magnitude_range),
         terms={"l1": f"lambda_1 = {config.lambda_1:g}", "adversarial": f"weight {config.adversarial:g}"},
         unknowns=("all values: this is a template",),
     )

@@ -1,8 +1,8 @@
-"""Feature networks for perceptual losses, as parts of a game: frozen from a weights file, or trained beforehand.
+"""Feature networks for perceptual losses, as parts of a game: frozen from a file, or trained beforehand.
 
-Published methods compare VGG features. Where the user names a file with VGG's weights, the network is frozen and
-published weights of the loss hold. Without a file a small network of the same shape first learns a proxy task on
-the experiment's own images, as an ordinary stage; the loss then needs `losses.perceptual.matched_weight`.
+Published methods compare VGG features. Where the user names a file with VGG's weights, the network is frozen
+and published weights of the loss hold. Without a file a small network of the same shape first learns a proxy
+task on the experiment's own images, as an ordinary stage, and the loss has a weight that is fitted to it.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from medgan_jax.errors import UserError
 from medgan_jax.game import Frozen, Networks, Phase, Stage, Terms
 from medgan_jax.losses.perceptual import feature_l2, matched_weight
 from medgan_jax.models.features import ROTATION, VGG, proxy_name, small_vgg
@@ -21,11 +22,31 @@ from medgan_jax.models.pretrained import load_vgg
 
 
 @dataclasses.dataclass(frozen=True)
+class FeatureOptions:
+    """Where perceptual features come from, as part of an experiment's configuration.
+
+    weights: file with VGG's weights (safetensors or npz); without one a proxy network is trained, and the
+    other fields, no paper's, are for it. steps: of its training. side: what it resizes images to. share: cost
+    of its perceptual term at the start, as a share of the pixel term's.
+    """
+
+    weights: str = ""
+    steps: int = 500
+    side: int = 64
+    share: float = 0.5
+
+    def __post_init__(self):
+        if self.steps < 1 or self.side < 16 or self.share < 0:
+            raise UserError("config.features takes steps from 1, a side from 16 and a share from 0 up")
+
+
+@dataclasses.dataclass(frozen=True)
 class PerceptualFeatures:
     """What a game needs to call `nets.features.eval(images)`.
 
-    stages: to be played before the game. networks, frozen: to be added to the game's stage. name: which weights
-    these are. published_scale: whether published weights of the loss hold for them.
+    stages: to be played before the game. networks, frozen: to be added to the game's stage. name: which
+    weights these are. published_scale: whether published weights of the loss hold for them. share: see
+    `FeatureOptions`.
     """
 
     name: str
@@ -33,50 +54,58 @@ class PerceptualFeatures:
     stages: tuple[Stage, ...] = ()
     networks: Mapping[str, nn.Module] = dataclasses.field(default_factory=dict)
     frozen: Mapping[str, Frozen] = dataclasses.field(default_factory=dict)
+    share: float = 0.0
 
-    def weight(
-        self, nets: Networks, before: jax.Array, target: jax.Array, *, published: float, share: jax.Array
-    ) -> jax.Array:
-        """Weight of the squared feature distance: the `published` one where it holds.
+    def memory(
+        self, published: float, *, before: str, target: str, pixel_term: Callable
+    ) -> Callable[[Networks, Any, jax.Array], dict[str, jax.Array]]:
+        """The stage's memory that holds the weight of the squared feature distance as `perceptual_weight`.
 
-        Otherwise the weight at which the distance of `before`, what the generator starts from, to `target` costs
-        as much as `share`. Both are images `(B, ...)`.
+        It is the `published` one where that holds. Otherwise it makes the feature distance between the
+        batch's images `before`, what the generator starts from, and `target` cost `share` of their
+        `pixel_term`, a function of both.
         """
-        if self.published_scale or not published:
-            return jnp.float32(published)
-        distance = feature_l2(nets.features.eval(before), nets.features.eval(target))
-        return matched_weight(distance, share, 1.0)
+
+        def weight(nets, batch, key):
+            if self.published_scale or not published:
+                return {"perceptual_weight": jnp.float32(published)}
+            pair = batch[before], batch[target]
+            distance = feature_l2(*map(nets.features.eval, pair))
+            return {"perceptual_weight": matched_weight(distance, pixel_term(*pair), self.share)}
+
+        return weight
 
 
 def perceptual_features(
-    weights: str,
+    options: FeatureOptions,
     *,
     architecture: str,
     tap: str,
     data: Any,
     prepare: Callable,
     image: str,
-    steps: int,
     resize: tuple[int, ...] | None = None,
-    proxy_resize: tuple[int, ...] | None = None,
     used: bool = True,
 ) -> PerceptualFeatures:
-    """Features of `architecture` at layer `tap` from the file `weights`, or of a proxy network if it is ''.
+    """Features of `architecture` at layer `tap` with the user's weights, or else of a proxy network.
 
     Nothing at all if they are not `used`, such as when the weight of the loss is 0.
 
-    data, prepare: of the game, whose batch field `image` the proxy learns from in `steps` steps. resize: what
-    the published method resizes images to before VGG. proxy_resize: the same for the proxy network.
+    data, prepare: of the game, whose batch field `image` the proxy learns from. resize: what the published
+    method resizes images to before VGG.
     """
     if not used:
         return PerceptualFeatures("none", published_scale=True)
-    if weights:
-        network = load_vgg(weights, architecture, taps=(tap,), resize=resize)
+    if options.weights:
+        network = load_vgg(options.weights, architecture, taps=(tap,), resize=resize)
         frozen = Frozen(network.module, network.variables, network.name)
-        return PerceptualFeatures(network.name, network.published_scale, frozen={"features": frozen})
-    module = dataclasses.replace(small_vgg((tap,), outputs=ROTATION.outputs), resize=proxy_resize)
-    stage = proxy_stage(module, data, prepare, image, steps)
-    return PerceptualFeatures(proxy_name(module), False, stages=(stage,), networks={"features": module})
+        known = network.published_scale
+        return PerceptualFeatures(network.name, known, frozen={"features": frozen}, share=options.share)
+    module = dataclasses.replace(small_vgg((tap,), outputs=ROTATION.outputs), resize=(options.side,) * 2)
+    stage = proxy_stage(module, data, prepare, image, options.steps)
+    return PerceptualFeatures(
+        proxy_name(module), False, stages=(stage,), networks={"features": module}, share=options.share
+    )
 
 
 def proxy_stage(module: VGG, data: Any, prepare: Callable, image: str, steps: int) -> Stage:

@@ -1,13 +1,33 @@
-"""The three parts of an experiment's data, training, validation and test, from what `--data.source` names."""
+"""The three parts of an experiment's data, training, validation and test, from what `--data.source` names.
+
+Where it names nothing, phantoms are drawn. A phantom is a `functools.partial` of a function of a key with its
+sizes as keywords: the keywords go into the fingerprint, and equal partials are compiled once.
+"""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import numpy as np
 
-from medgan_jax.data.sources import PhantomSource, Source, common_shape, joined, open_domains, open_source, subset
+from medgan_jax.data.intensity import MinMax
+from medgan_jax.data.sources import (
+    SPLITS,
+    PhantomSource,
+    Source,
+    common_shape,
+    joined,
+    open_domains,
+    open_source,
+    subset,
+)
 from medgan_jax.errors import UserError
+from medgan_jax.models.sizes import in_words
+from medgan_jax.phantoms.head import Contrast, head_slice
+
+Draw = Callable[..., Mapping[str, jax.Array]]
+Counts = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,56 +40,62 @@ class Parts:
 
 
 def open_parts(
-    source: str,
-    phantom: Callable[[jax.Array], Mapping[str, jax.Array]],
-    *,
-    name: str,
-    counts: tuple[int, int, int],
-    seed: int = 0,
-    version: int = 1,
+    source: str, phantom: Draw, *, name: str, counts: Counts, seed: int = 0, version: int = 1
 ) -> Parts:
     """Opens the parts of a folder or prepared set, or draws phantoms.
 
-    phantom: key -> record. name: of this phantom with its parameters; version: to be raised when it draws other
-    images. counts: phantoms for training, validation and test. The seed of the phantoms is fixed, so that all
-    seeds of an experiment see the same subjects.
+    phantom: key -> record. name: of this phantom with its parameters; version: to be raised when it draws
+    other images. counts: phantoms for training, validation and test. The seed of the phantoms is fixed, so
+    that all seeds of an experiment see the same subjects.
     """
 
     def draw(split: str) -> Source:
-        count = dict(zip(("train", "validation", "test"), counts, strict=True))[split]
-        return PhantomSource(name, phantom, count, seed, split=split, version=version)
+        return PhantomSource(name, phantom, counts[SPLITS.index(split)], seed, split=split, version=version)
 
-    return Parts(*(open_source(source, split=split, phantom=draw) for split in ("train", "validation", "test")))
+    return Parts(*(open_source(source, split=split, phantom=draw) for split in SPLITS))
+
+
+def open_heads(
+    source: str,
+    *,
+    size: int,
+    counts: Counts,
+    contrast: Contrast = "t1",
+    channels: int = 1,
+    magnitude: bool = False,
+) -> Parts:
+    """Checked parts with an `image` of sides `size`: what `source` names, or magnitudes of head phantoms.
+
+    magnitude: refuse images with negative values.
+    """
+    phantom = functools.partial(_head, size=size, contrast=contrast)
+    parts = open_parts(source, phantom, name=f"head_{contrast}_{size}", counts=counts)
+    require_image(parts, channels=channels, size=size)
+    if magnitude:
+        require_magnitude(parts)
+    return parts
+
+
+def _head(key: jax.Array, size: int, contrast: Contrast) -> dict[str, jax.Array]:
+    return {"image": head_slice(key, size, contrast=contrast)["image"]}
 
 
 def open_detection_parts(
-    source: str,
-    phantom: Callable[[jax.Array, Any], Mapping[str, jax.Array]],
-    *,
-    name: str,
-    counts: tuple[int, int, int],
-    seed: int = 0,
-    version: int = 1,
+    source: str, phantom: functools.partial, *, name: str, counts: Counts, seed: int = 0, version: int = 1
 ) -> Parts:
     """Healthy cases to train on; healthy and anomalous ones, with their `mask`, for validation and test.
 
-    phantom: (key, anomalous) -> record; half of the validation and test phantoms are anomalous. In a folder the
-    training cases are those whose mask is empty.
+    phantom: (key, anomalous) -> record; half of the validation and test phantoms are anomalous. In a folder
+    the training cases are those whose mask is empty.
     """
-
-    def mixed(key: jax.Array) -> Mapping[str, jax.Array]:
-        choice, key = jax.random.split(key)
-        return phantom(key, jax.random.bernoulli(choice))
-
-    def healthy(key: jax.Array) -> Mapping[str, jax.Array]:
-        return phantom(key, False)
+    healthy = functools.partial(phantom, anomalous=False)
+    mixed = functools.partial(_healthy_or_not, phantom.func, **phantom.keywords)
 
     def draw(split: str) -> Source:
-        count = dict(zip(("train", "validation", "test"), counts, strict=True))[split]
-        record = healthy if split == "train" else mixed
+        count, record = counts[SPLITS.index(split)], healthy if split == "train" else mixed
         return PhantomSource(name, record, count, seed, split=split, version=version)
 
-    parts = Parts(*(open_source(source, split=split, phantom=draw) for split in ("train", "validation", "test")))
+    parts = Parts(*(open_source(source, split=split, phantom=draw) for split in SPLITS))
     if source == "phantom":
         return parts
     if "mask" not in parts.train[0]:
@@ -80,9 +106,14 @@ def open_detection_parts(
     return dataclasses.replace(parts, train=subset(parts.train, empty))
 
 
+def _healthy_or_not(draw: Draw, key: jax.Array, **options) -> Mapping[str, jax.Array]:
+    choice, key = jax.random.split(key)
+    return draw(key, anomalous=jax.random.bernoulli(choice), **options)
+
+
 @dataclasses.dataclass(frozen=True)
 class DomainParts:
-    """Two or more domains without pairs for training; `paired` says whether validation and test cases are pairs."""
+    """Domains without pairs in training; `paired` says whether validation and test cases are pairs."""
 
     train: Mapping[str, Source]
     validation: Source
@@ -92,78 +123,124 @@ class DomainParts:
 
 def open_domain_parts(
     source: str,
-    phantoms: Mapping[str, Callable[[jax.Array], Mapping[str, jax.Array]]],
+    phantom: functools.partial,
+    domains: Sequence[str],
     *,
     name: str,
-    counts: tuple[int, int, int],
-    channels: int,
+    counts: Counts,
     seed: int = 0,
     version: int = 1,
 ) -> DomainParts:
     """Opens unpaired domains: the first folders of `source` in order of names, or phantoms by domain.
 
-    The phantoms of different domains are different subjects in training. Validation and test phantoms are drawn in
-    every domain from the same subject, so that a translation has a truth to be compared with; folders have none.
+    phantom: (key, domain) -> record with an `image`. The phantoms of different domains are different subjects
+    in training. Validation and test phantoms are drawn in every domain from the same subject, so that a
+    translation has a truth to be compared with; folders have none.
     """
     if source != "phantom":
-        return _folder_domains(source, tuple(phantoms), channels)
-
-    def all_domains(key: jax.Array) -> dict[str, jax.Array]:
-        return {domain: draw(key)["image"] for domain, draw in phantoms.items()}
-
+        return _folder_domains(source, tuple(domains))
+    together = functools.partial(_every_domain, phantom.func, tuple(domains), **phantom.keywords)
     train = {
-        domain: PhantomSource(f"{name}_{domain}", draw, counts[0], seed + number, version=version)
-        for number, (domain, draw) in enumerate(phantoms.items())
+        domain: PhantomSource(
+            f"{name}_{domain}",
+            functools.partial(phantom, domain=domain),
+            counts[0],
+            seed + number,
+            version=version,
+        )
+        for number, domain in enumerate(domains)
     }
     held = [
-        PhantomSource(name, all_domains, count, seed, split=split, version=version)
-        for split, count in zip(("validation", "test"), counts[1:], strict=True)
+        PhantomSource(name, together, count, seed, split=split, version=version)
+        for split, count in zip(SPLITS[1:], counts[1:], strict=True)
     ]
     return DomainParts(train, *held, paired=True)
 
 
-def _folder_domains(source: str, names: tuple[str, ...], channels: int) -> DomainParts:
+def _every_domain(draw: Draw, domains: tuple[str, ...], key: jax.Array, **options) -> dict[str, jax.Array]:
+    return {domain: draw(key, domain=domain, **options)["image"] for domain in domains}
+
+
+def _folder_domains(source: str, names: tuple[str, ...]) -> DomainParts:
     if source.startswith("tfds:"):
         raise UserError(f"data source '{source}': unpaired domains are read from folders; name one")
     opened = {}
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         domains = open_domains(source, split=split)
         if len(domains) < len(names):
             found = ", ".join(domains) or "none"
-            raise UserError(f"'{source}' has domains {found} for {split}; this experiment needs {len(names)}")
+            raise UserError(
+                f"'{source}' has domains {found} for {split}; this experiment needs {len(names)}"
+            )
         opened[split] = dict(zip(names, domains.values(), strict=False))
-    for part in (source for sources in opened.values() for source in sources.values()):
-        shape = common_shape(part)
-        if shape[-1] != channels:
-            raise UserError(f"'{part.name}' has images with {shape[-1]} channels; set config.channels to it")
-    return DomainParts(opened["train"], joined(opened["validation"]), joined(opened["test"]), paired=False)
+    return DomainParts(
+        opened["train"], joined(opened["validation"]), joined(opened["test"]), paired=False
+    )
 
 
-def require_image(parts: Parts, *, channels: int, rank: int = 2, field: str = "image") -> tuple[int, ...]:
-    """The common spatial shape of `field`; UserError where sizes, rank or channels do not serve the experiment."""
-    shapes = {}
+def require_image(parts: Parts, *, channels: int, size: int, rank: int = 2, field: str = "image") -> None:
+    """UserError unless `field` is, in every record, an image with `channels` and `rank` sides of `size`."""
     for part in (parts.train, parts.validation, parts.test):
-        if field not in part[0]:
-            present = ", ".join(name for name, value in part[0].items() if not isinstance(value, str))
-            raise UserError(f"'{part.name}' has no '{field}' for this experiment; its records have {present}")
-        shapes[common_shape(part, field)] = part.name
-    if len(shapes) > 1:
-        raise UserError(f"'{parts.train.name}' mixes sizes {', '.join(map(str, shapes))}; bring them to one size")
-    shape = next(iter(shapes))
-    if len(shape) != rank + 1:
-        kind = "volumes (D, H, W, C)" if rank == 3 else "images (H, W, C)"
-        raise UserError(f"'{parts.train.name}' has '{field}' of shape {shape}; this experiment takes {kind}")
+        _require(part, field, channels, (size,) * rank)
+
+
+def require_domains(parts: DomainParts, *, channels: int, size: int, rank: int = 2) -> None:
+    """`require_image` for every domain."""
+    for domain, train in parts.train.items():
+        _require(train, "image", channels, (size,) * rank)
+        for held in (parts.validation, parts.test):
+            _require(held, domain, channels, (size,) * rank)
+
+
+def _require(part: Source, field: str, channels: int, sides: tuple[int, ...]) -> None:
+    if field not in part[0]:
+        present = ", ".join(name for name, value in part[0].items() if not isinstance(value, str))
+        raise UserError(f"'{part.name}' has no '{field}' for this experiment; its records have {present}")
+    # Phantoms are of one size, and drawing all of them would take long.
+    shape = part[0][field].shape if isinstance(part, PhantomSource) else common_shape(part, field)
+    if len(shape) != len(sides) + 1:
+        kind = "volumes (D, H, W, C)" if len(sides) == 3 else "images (H, W, C)"
+        raise UserError(f"'{part.name}' has '{field}' of shape {shape}; this experiment takes {kind}")
     if shape[-1] != channels:
         raise UserError(
-            f"'{parts.train.name}' has '{field}' with {shape[-1]} channels; this experiment takes {channels}"
+            f"'{part.name}' has '{field}' with {shape[-1]} channels; this experiment takes {channels}"
         )
-    return shape[:-1]
+    if shape[:-1] != sides:
+        same = len(set(shape[:-1])) == 1
+        mend = f"say --config.size {shape[0]}" if same else "crop or pad them to equal sides"
+        raise UserError(
+            f"'{part.name}' has '{field}' of {in_words(shape[:-1])}, and the experiment is set to "
+            f"{in_words(sides)}: {mend}"
+        )
+
+
+def require_magnitude(parts: Parts, field: str = "image") -> None:
+    """UserError if `field` is negative anywhere: magnitudes of a complex signal are not."""
+    for part in (parts.train, parts.validation, parts.test):
+        low, _ = value_range(part, field)
+        if low < 0:
+            raise UserError(
+                f"'{part.name}' has '{field}' down to {low:g}; this experiment takes magnitudes, 0 and more"
+            )
 
 
 def value_range(source: Source, field: str = "image") -> tuple[float, float]:
-    """Smallest and largest value of `field` over all records: what an experiment maps to [-1, 1]."""
-    ends = [(float(array.min()), float(array.max())) for array in (source[i][field] for i in range(len(source)))]
-    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    """Smallest and largest value of `field` over all records; phantoms are drawn in [0, 1]."""
+    if isinstance(source, PhantomSource):
+        return 0.0, 1.0
+    images = (source[index][field] for index in range(len(source)))
+    ends = [(float(image.min()), float(image.max())) for image in images]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def symmetric_range(source: Source, field: str = "image") -> MinMax:
+    """The map of the range of `field` over all records onto [-1, 1]; UserError if all is one value."""
+    low, high = value_range(source, field)
     if low == high:
-        raise UserError(f"every '{field}' of '{source.name}' is {low} everywhere; there is nothing to learn")
-    return low, high
+        raise UserError(f"every '{field}' of '{source.name}' is {low:g}: there is nothing to learn")
+    return MinMax(low, high, "input", (-1, 1))
+
+
+def magnitude_range(image: np.ndarray) -> MinMax:
+    """The map of 0 and the largest value of one magnitude image onto -1 and 1; an empty image lands on -1."""
+    return MinMax(0.0, float(image.max()) or 1.0, "input", (-1, 1))
