@@ -199,7 +199,9 @@ class Network:
         if born is None or self.name in self.nets.frozen:
             return self.nets.params[self.name]
         if self.name not in born.shapes:
-            raise ValueError(f"the parameters of network {self.name!r} are read before any loss calls it; call it first")
+            raise ValueError(
+                f"the parameters of network {self.name!r} are read before any loss calls it; call it first"
+            )
         return born.blank(self.name).get("params", {})
 
     @property
@@ -479,7 +481,7 @@ class Baseline:
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """Stop when the validation `metric`, which is the experiment's `select`, has not improved for `patience` evaluations."""
+    """Stop when the validation `metric` (the experiment's `select`) has not improved for `patience` evaluations."""
 
     metric: str
     patience: int

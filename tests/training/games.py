@@ -109,7 +109,9 @@ def images(name, count, size, seed):
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:size, :size] / size
     phase, amount = rng.uniform(0, 6, (2, count, 1, 1))
-    values = np.sin(6 * rows + phase) * np.cos(4 * columns + amount) + 0.1 * rng.standard_normal((count, size, size))
+    values = np.sin(6 * rows + phase) * np.cos(4 * columns + amount) + 0.1 * rng.standard_normal(
+        (count, size, size)
+    )
     return ArraySource({"image": values[..., None].astype(np.float32)}, name=name)
 
 
@@ -154,7 +156,9 @@ def critic_loss(nets, batch, context):
     penalty = jnp.mean((jnp.sqrt((slope**2).sum((1, 2, 3)) + 1e-12) - 1) ** 2)
     difference = nets.D(shown).mean() - nets.D(batch["clean"]).mean()
     scale = 0.9 * context.memory["scale"] + 0.1 * jnp.abs(fake).mean()
-    return difference + penalty, Terms(nets, {"pool": kept, "scale": scale}, difference=difference, penalty=penalty)
+    return difference + penalty, Terms(
+        nets, {"pool": kept, "scale": scale}, difference=difference, penalty=penalty
+    )
 
 
 def generator_loss(nets, batch, context):
@@ -243,9 +247,11 @@ def stages(config):
         everything(config, "small", half),
         everything(config, "grown", config.steps - half, grown=True),
     )
-    return {"everything": lambda: (everything(config),), "growing": growing, "plain": lambda: (plain(config),)}[
-        config.game
-    ]()
+    return {
+        "everything": lambda: (everything(config),),
+        "growing": growing,
+        "plain": lambda: (plain(config),),
+    }[config.game]()
 
 
 def experiment(config):

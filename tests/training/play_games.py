@@ -2,8 +2,8 @@
 
     python play_games.py '{"runs": [{"config": {...}, "options": {...}, "after_step": [5, "SIGKILL"]}]}'
 
-`after_step` sends this process a signal after a step of the loop, `sealing` a SIGKILL when the checkpoint of a step
-has its arrays but is not complete.
+`after_step` sends this process a signal after a step of the loop, `sealing` a SIGKILL when the checkpoint of a
+step has its arrays but is not complete.
 """
 
 import json

@@ -72,7 +72,12 @@ def test_what_a_run_leaves(whole):
     assert arrays["step"] == 4 and arrays["global_step"] == 8
     assert steps_logged(folder) == [2, 3, 4, 6, 8]
     line = next(line for line in games.lines(folder) if line["step"] == 6)
-    assert {"critic/difference", "critic/gradient_norm", "critic/update_ratio", "generator/played"} <= line.keys()
+    assert {
+        "critic/difference",
+        "critic/gradient_norm",
+        "critic/update_ratio",
+        "generator/played",
+    } <= line.keys()
     assert line["speed/images_per_second"] > 0
     validation = [line for line in games.lines(folder) if "validation/MSE" in line]
     assert [line["step"] for line in validation] == [8]
@@ -107,7 +112,9 @@ def test_seeds_one_after_another_equal_single_runs(tmp_path):
     record = run.evaluate(
         games.experiment, config, RunOptions(workdir=str(tmp_path / "both"), seed=3, seeds=2, mesh=ONE_DEVICE)
     )
-    parts = [json.loads((tmp_path / "both" / f"seed_{seed}" / "evaluation.json").read_text()) for seed in (3, 4)]
+    parts = [
+        json.loads((tmp_path / "both" / f"seed_{seed}" / "evaluation.json").read_text()) for seed in (3, 4)
+    ]
     means = [part["metrics"]["MSE"]["mean"] for part in parts]
     assert record["metrics"]["MSE"]["mean"] == pytest.approx(np.mean(means))
     assert record["metrics"]["MSE"]["sd"] == pytest.approx(np.std(means, ddof=1))
@@ -138,7 +145,7 @@ def test_a_run_moves_between_layouts(tmp_path):
         np.testing.assert_allclose(moved[name], expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-# -- stopping ---------------------------------------------------------------------------------------------------
+# -- stopping ----------------------------------------------------------------------------------------------
 
 
 def stopping_early(config):
@@ -197,7 +204,9 @@ def after_step(monkeypatch):
     return install
 
 
-def test_sigterm_saves_evaluates_what_is_due_and_goes_on_exactly(whole, tmp_path, after_step, monkeypatch, capfd):
+def test_sigterm_saves_evaluates_what_is_due_and_goes_on_exactly(
+    whole, tmp_path, after_step, monkeypatch, capfd
+):
     after_step(5, lambda: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     train(tmp_path, GROWING)
@@ -211,7 +220,7 @@ def test_sigterm_saves_evaluates_what_is_due_and_goes_on_exactly(whole, tmp_path
     assert games.metadata(tmp_path)["best"] == games.metadata(whole[0])["best"]
 
 
-# -- what goes wrong --------------------------------------------------------------------------------------------
+# -- what goes wrong ---------------------------------------------------------------------------------------
 
 
 def test_a_flipped_bit_falls_back_says_so_and_ends_the_same(whole, tmp_path, capfd):
@@ -258,7 +267,9 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
         experiment = games.experiment(config)
         spoil = lambda params: jax.tree.map(lambda leaf: leaf + jnp.inf, params)  # noqa: E731
         critic, generator = experiment.stages[0].phases
-        stage = dataclasses.replace(experiment.stages[0], phases=(critic, dataclasses.replace(generator, project=spoil)))
+        stage = dataclasses.replace(
+            experiment.stages[0], phases=(critic, dataclasses.replace(generator, project=spoil))
+        )
         return dataclasses.replace(experiment, stages=(stage,))
 
     with pytest.raises(UserError, match=r"step 1: network 'G' holds .*\(last good checkpoint: none\)"):
@@ -266,7 +277,7 @@ def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
 
 
 def test_one_line_for_each_mistake(whole, tmp_path):
-    with pytest.raises(UserError, match="holds another run.*steps: 8 there, 9 here"):
+    with pytest.raises(UserError, match=r"holds another run.*steps: 8 there, 9 here"):
         train(whole[0], dataclasses.replace(GROWING, steps=9))
     with pytest.raises(UserError, match="seed: 0 there, 1 here"):
         train(whole[0], GROWING, seed=1)
@@ -350,7 +361,7 @@ def test_a_failed_save_is_one_line(tmp_path, monkeypatch):
 
 def test_a_sample_grid_that_cannot_be_written_is_one_line(tmp_path, after_step):
     after_step(1, lambda: (tmp_path / "samples").write_text(""))
-    with pytest.raises(UserError, match="cannot write .*samples"):
+    with pytest.raises(UserError, match=r"cannot write .*samples"):
         train(tmp_path, games.Config(game="plain", steps=8))
 
 

@@ -1,4 +1,4 @@
-"""The same game on one device, on eight, by `pmap`, over a mesh with `space`, and for several seeds at once."""
+"""The same game on one device, on eight, by `pmap`, over a mesh with `space`, and for several seeds."""
 
 import contextlib
 import re
@@ -105,7 +105,9 @@ def test_no_collective_crosses_seeds_and_no_convolution_is_grouped():
     batch = next(train_batches(stage.data, seed=0, repeats=stage.repeats, threads=0))
     states = executor.enter([executor.initialise(batch, seed) for seed in range(4)])
     text = executor.lower(states, executor.put([batch] * 4), range(4)).compile().as_text()
-    collectives = re.findall(r"(?:all-reduce|all-gather|reduce-scatter|all-to-all)[^\n]*replica_groups=(\S+)", text)
+    collectives = re.findall(
+        r"(?:all-reduce|all-gather|reduce-scatter|all-to-all)[^\n]*replica_groups=(\S+)", text
+    )
     assert collectives and "collective-permute" not in text
     lane = {device: number // 2 for number, device in enumerate(range(8))}
     for found in collectives:
@@ -117,10 +119,12 @@ def test_no_collective_crosses_seeds_and_no_convolution_is_grouped():
 
 
 def replica_groups(text):
-    """Groups of devices from HLO's two spellings, `{{0,1},{2,3}}` and `[4,2]<=[8]` with an optional transpose."""
+    """Groups of devices from HLO's two spellings, `{{0,1},{2,3}}` and `[4,2]<=[8]` (with a transpose)."""
     listed = re.match(r"\{(\{.*?\})\}", text)
     if listed:
-        return [[int(device) for device in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[0])]
+        return [
+            [int(device) for device in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", listed[0])
+        ]
     shape, source, order = re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text).groups()
     numbers = lambda words: [int(word) for word in words.split(",")]  # noqa: E731
     devices = np.arange(8).reshape(numbers(source))

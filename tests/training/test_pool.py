@@ -48,7 +48,7 @@ def test_a_full_pool_swaps_half_of_the_time_and_loses_nothing():
 
 
 def test_without_places_images_pass_and_gradients_never_do():
-    pool, shown = query(empty_pool(0, (1,)), numbered(0, 3), jax.random.key(0))
+    _pool, shown = query(empty_pool(0, (1,)), numbered(0, 3), jax.random.key(0))
     np.testing.assert_array_equal(shown, numbered(0, 3))
     gradient = jax.grad(lambda x: query(empty_pool(4, (1,)), x, jax.random.key(0))[1].sum())(numbered(0, 3))
     assert not gradient.any()

@@ -42,7 +42,8 @@ def train(folder, config, mesh, **options):
 def curves(folder):
     """What was logged, but for the speeds."""
     return [
-        {name: value for name, value in line.items() if not name.startswith("speed/")} for line in games.lines(folder)
+        {name: value for name, value in line.items() if not name.startswith("speed/")}
+        for line in games.lines(folder)
     ]
 
 
@@ -120,6 +121,8 @@ def test_two_processes_train_resume_and_stop_like_one(tmp_path):
         arrays = games.saved(tmp_path / name)
         assert arrays.keys() == expected.keys()
         for leaf in expected:
-            np.testing.assert_allclose(arrays[leaf], expected[leaf], rtol=1e-6, atol=1e-7, err_msg=f"{name} {leaf}")
+            np.testing.assert_allclose(
+                arrays[leaf], expected[leaf], rtol=1e-6, atol=1e-7, err_msg=f"{name} {leaf}"
+            )
         steps = [line["step"] for line in games.lines(tmp_path / name)]
         assert steps == ([2, 3, 4, 4, 6, 6] if name == "pmap" else [2, 3, 4, 6])

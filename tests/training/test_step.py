@@ -1,5 +1,7 @@
 """The compiled step against the contracts: state, turns, repeats, conditions, averages, memory, precision."""
 
+import re
+
 import flax.linen as nn
 import games
 import jax
@@ -109,7 +111,7 @@ def assert_close(one, other, tolerance=1e-6):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-# -- state that must be carried ---------------------------------------------------------------------------------
+# -- state that must be carried ----------------------------------------------------------------------------
 
 
 def forgets(nets, batch, context):
@@ -118,14 +120,14 @@ def forgets(nets, batch, context):
 
 
 def branches(nets, batch, context):
-    _, one = nets.G.update(batch)
+    _, _one = nets.G.update(batch)
     y, other = nets.G.update(batch)
     return y.mean(), Terms(other)
 
 
 def returns_older(nets, batch, context):
     _, one = nets.G.update(batch)
-    y, two = one.G.update(batch)
+    y, _two = one.G.update(batch)
     return y.mean(), Terms(one)
 
 
@@ -141,7 +143,9 @@ def calls_plainly(nets, batch, context):
 
 @pytest.mark.parametrize("loss", [forgets, branches, returns_older, updates_in_a_gradient, calls_plainly])
 def test_state_that_is_not_carried_is_an_error_with_the_networks_name(loss):
-    game = stage({"G": Counting(), "H": Counting()}, phase("turn", ("G",), loss), phase("other", ("H",), carries_both))
+    game = stage(
+        {"G": Counting(), "H": Counting()}, phase("turn", ("G",), loss), phase("other", ("H",), carries_both)
+    )
     with pytest.raises(StateError, match=r"network 'G'") as caught:
         shapes(game, ROWS)
     if loss is not calls_plainly and loss is not branches:
@@ -178,7 +182,7 @@ def test_unknown_networks_are_named():
     def loss(nets, batch, context):
         return nets.X(batch).mean(), Terms(nets)
 
-    with pytest.raises(AttributeError, match="'X'.*has G"):
+    with pytest.raises(AttributeError, match=r"'X'.*has G"):
         shapes(stage({"G": Layers()}, phase("turn", ("G",), loss)), ROWS)
     with pytest.raises(ValueError, match="no phase calls network H"):
         shapes(stage({"G": Layers(), "H": Layers()}, phase("turn", ("G",), square)), ROWS)
@@ -190,7 +194,7 @@ def test_unknown_networks_are_named():
         phase("turn", "G", square)
 
 
-# -- initial values ---------------------------------------------------------------------------------------------
+# -- initial values ----------------------------------------------------------------------------------------
 
 
 def test_networks_begin_wherever_a_loss_first_calls_them():
@@ -220,7 +224,7 @@ def test_parameters_are_read_after_the_first_call():
 
     _, _, terms = play(stage({"G": Layers()}, phase("turn", ("G",), reads_late)), ROWS)
     assert float(terms[0]["turn/weight"]) > 0
-    with pytest.raises(ValueError, match="'G'.*call it first"):
+    with pytest.raises(ValueError, match=r"'G'.*call it first"):
         shapes(stage({"G": Layers()}, phase("turn", ("G",), reads_early)), ROWS)
 
 
@@ -229,7 +233,7 @@ def test_other_methods_of_a_module_complete_its_parameters():
         z = nets.G(batch, method="encode")
         return jnp.mean((nets.G(z, method="decode") - batch) ** 2), Terms(nets)
 
-    first, last, terms = play(stage({"G": TwoWays()}, phase("turn", ("G",), loss)), ROWS, 3)
+    first, _last, terms = play(stage({"G": TwoWays()}, phase("turn", ("G",), loss)), ROWS, 3)
     assert set(first.params["G"]) == {"down", "up"}
     assert float(terms[2]["turn/loss"]) < float(terms[0]["turn/loss"])
 
@@ -251,7 +255,7 @@ def test_seeds_and_names_give_other_values_and_types_are_strong():
     assert jax.tree.map(jax.typeof, first) == jax.tree.map(jax.typeof, last)
 
 
-# -- turns ------------------------------------------------------------------------------------------------------
+# -- turns -------------------------------------------------------------------------------------------------
 
 
 def down(nets, batch, context):
@@ -345,8 +349,10 @@ def test_when_false_leaves_everything_and_reports_zero():
         memory=lambda nets, batch, key: jnp.asarray(0),
     )
     first, once, terms = play(game, ROWS, 1)
-    assert_equal((first.params, first.variables, first.optimizers, first.memory),
-                 (once.params, once.variables, once.optimizers, once.memory))
+    assert_equal(
+        (first.params, first.variables, first.optimizers, first.memory),
+        (once.params, once.variables, once.optimizers, once.memory),
+    )
     assert {name: float(value) for name, value in terms[0].items() if float(value)} == {}
     _, twice, terms = play(game, ROWS, 1, state=once)
     assert [float(terms[0][f"{name}/played"]) for name in ("turn", "never", "after")] == [1, 0, 1]
@@ -358,13 +364,17 @@ def test_when_false_leaves_everything_and_reports_zero():
 def test_accumulation_equals_the_whole_batch():
     results = []
     for slices in (1, 2, 4):
-        game = stage({"G": Layers((4, 1))}, phase("turn", ("G",), square, optax.adam(1e-2), accumulate=slices))
+        game = stage(
+            {"G": Layers((4, 1))}, phase("turn", ("G",), square, optax.adam(1e-2), accumulate=slices)
+        )
         results.append(play(game, ROWS, 3)[1:])
     for last, terms in results[1:]:
         assert_close(last.params, results[0][0].params)
-        np.testing.assert_allclose(float(terms[2]["turn/loss"]), float(results[0][1][2]["turn/loss"]), rtol=1e-5)
+        np.testing.assert_allclose(
+            float(terms[2]["turn/loss"]), float(results[0][1][2]["turn/loss"]), rtol=1e-5
+        )
     three = stage({"G": Layers((4, 1))}, phase("turn", ("G",), square, accumulate=3))
-    with pytest.raises(UserError, match="3 slices.*8 rows"):
+    with pytest.raises(UserError, match=r"3 slices.*8 rows"):
         shapes(three, ROWS)
 
 
@@ -373,12 +383,14 @@ def test_accumulation_carries_state_and_memory_from_slice_to_slice():
         y, nets = nets.G.update(batch)
         return jnp.mean(y**2), Terms(nets, context.memory + 1)
 
-    game = stage({"G": Counting()}, phase("turn", ("G",), loss, accumulate=4), memory=lambda *_: jnp.asarray(0.0))
+    game = stage(
+        {"G": Counting()}, phase("turn", ("G",), loss, accumulate=4), memory=lambda *_: jnp.asarray(0.0)
+    )
     _, last, _ = play(game, ROWS)
     assert int(last.variables["G"]["counts"]["calls"]) == int(last.memory) == 4
 
 
-# -- averages, memory, frozen networks, stages ------------------------------------------------------------------
+# -- averages, memory, frozen networks, stages -------------------------------------------------------------
 
 
 def carries(nets, batch, context):
@@ -425,12 +437,14 @@ def test_memory_keeps_its_types_and_a_change_of_shape_is_named():
         phase("turn", ("G",), lambda nets, b, c: (nets.G(b).mean(), Terms(nets, {"n": jnp.zeros(3)}))),
         memory=lambda nets, batch, key: {"n": jnp.zeros(())},
     )
-    with pytest.raises(ValueError, match="phase 'turn'.*memory"):
+    with pytest.raises(ValueError, match=r"phase 'turn'.*memory"):
         shapes(wrong, ROWS)
 
 
 def test_memory_may_be_filled_by_the_networks():
-    game = stage({"G": Layers()}, phase("turn", ("G",), square), memory=lambda nets, batch, key: nets.G(batch))
+    game = stage(
+        {"G": Layers()}, phase("turn", ("G",), square), memory=lambda nets, batch, key: nets.G(batch)
+    )
     first, last, _ = play(game, ROWS)
     expected = Layers().apply({"params": first.params["G"]}, ROWS, train=True)
     assert_close(last.memory, expected)
@@ -447,7 +461,7 @@ def test_frozen_networks_are_arguments_and_constant():
         return jnp.mean((y + nets.F(batch)) ** 2), Terms(nets, fixed=nets.F.eval(batch).mean())
 
     game = stage({"G": Layers((3,))}, phase("turn", ("G",), loss), frozen={"F": fixed})
-    first, last, terms = play(game, ROWS, 2)
+    first, _last, terms = play(game, ROWS, 2)
     expected = Counting().apply(variables, ROWS, train=False).mean()
     np.testing.assert_allclose([each["turn/fixed"] for each in terms], expected, rtol=1e-5)
     assert "F" not in first.params and "F" not in first.variables and set(first.params) == {"G"}
@@ -491,7 +505,7 @@ def test_carrying_compares_path_shape_and_type():
     assert {name: float(leaf.sum()) for name, leaf in carried.items()} == {"a": 3, "b": 0, "c": 0, "new": 0}
 
 
-# -- randomness, sharing, precision -----------------------------------------------------------------------------
+# -- randomness, sharing, precision ------------------------------------------------------------------------
 
 
 def test_phases_that_read_the_same_parameters_see_the_same_fake():
@@ -538,9 +552,12 @@ def test_bfloat16_is_for_the_inside_of_networks_only():
 
         slope = jax.grad(lambda x: precise.peek(x).sum())(batch["image"])
         rough = jax.grad(lambda x: nets.D.peek(x).sum())(batch["image"])
-        return jnp.mean(score**2), Terms(nets, penalty=(slope**2).sum(), rough=(rough**2).sum(), dtype=score.dtype == jnp.float32)
+        values = {"penalty": (slope**2).sum(), "rough": (rough**2).sum(), "dtype": score.dtype == jnp.float32}
+        return jnp.mean(score**2), Terms(nets, **values)
 
-    game = stage({"D": Critic(normalised=True)}, phase("turn", ("D",), loss, optax.adam(1e-3)), ema={"D": 0.9})
+    game = stage(
+        {"D": Critic(normalised=True)}, phase("turn", ("D",), loss, optax.adam(1e-3)), ema={"D": 0.9}
+    )
     batch = {"image": np.random.default_rng(0).standard_normal((4, 8, 8, 1)).astype(np.float32)}
     _, full, full_terms = play(game, batch)
     _, half, half_terms = play(game, batch, compute_dtype=jnp.bfloat16)
@@ -581,7 +598,8 @@ def test_rematerialised_blocks_change_no_value():
 
     batch = np.random.default_rng(0).standard_normal((4, 8, 8, 1)).astype(np.float32)
     results = [
-        play(stage({"G": Blocks(remat)}, phase("turn", ("G",), carries)), batch, 2)[1] for remat in (False, True)
+        play(stage({"G": Blocks(remat)}, phase("turn", ("G",), carries)), batch, 2)[1]
+        for remat in (False, True)
     ]
     assert_close(results[0].params, results[1].params)
     assert_close(results[0].variables, results[1].variables)
@@ -606,28 +624,27 @@ def test_repeats_are_one_loop_of_the_size_of_one_update():
         program = jax.jit(make_step(game)).lower(state, batch, {}, 0).compile()
         text = program.as_text()
         # Any other layout takes the compiler's slow loops where it stands inside `while`.
-        layouts = {line.split("dim_labels=")[1].split(",")[0].split()[0] for line in text.splitlines() if " convolution(" in line}
-        assert layouts <= {"b01f_01io->b01f"}
+        assert set(re.findall(r" convolution\(.*dim_labels=([\w>-]+)", text)) <= {"b01f_01io->b01f"}
         return text, text.count(" = "), program.cost_analysis()["flops"]
 
     move = phase("G", ("G",), generator)
     once, five = (phase("D", ("D",), critic, repeats=repeats) for repeats in (1, 5))
-    (_, one_size, one_work), (text, size, work) = compiled(once, move), compiled(five, move)
+    (_, one_size, _), (text, size, work) = compiled(once, move), compiled(five, move)
     assert size < 2 * one_size
-    # The compiler's estimate counts the body of a loop once.
+    # The compiler's estimate counts the body of a loop once: work of one critic and one generator update.
     assert '"known_trip_count":{"n":"5"}' in text
-    assert work <= 1.15 * one_work
+    assert work <= 1.15 * (compiled(once)[2] + compiled(move)[2])
 
 
-# -- experiments ------------------------------------------------------------------------------------------------
+# -- experiments -------------------------------------------------------------------------------------------
 
 
 def test_an_experiment_names_metrics_that_it_has():
     from medgan_jax.game import EarlyStopping
 
-    with pytest.raises(ValueError, match="select.*'PSNR'"):
+    with pytest.raises(ValueError, match=r"select.*'PSNR'"):
         Experiment("toy", None, (), infer=None, select="PSNR")
     config = games.Config()
     metrics = games.experiment(config).metrics
-    with pytest.raises(ValueError, match="early stopping.*'MSE'"):
+    with pytest.raises(ValueError, match=r"early stopping.*'MSE'"):
         Experiment("toy", None, (), infer=None, metrics=metrics, early_stopping=EarlyStopping("MSE", 3))

@@ -20,7 +20,7 @@ def lines(folder):
 
 
 def events(folder):
-    """The events of all TensorBoard files, read by the format: length, its checksum, content, its checksum."""
+    """The events of all TensorBoard files, by the format: length, checksum, content, checksum."""
     found = []
     for path in sorted((folder / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns):
         content = path.read_bytes()
@@ -61,7 +61,9 @@ def test_places_that_cannot_be_written_are_one_line(tmp_path):
         writers.CurveWriter(tmp_path / "other", resume_step=0)
     (tmp_path / "samples").write_text("")
     with pytest.raises(UserError, match=r"cannot write .*grid.png"):
-        writers.write_grid(tmp_path / "samples" / "grid.png", {"a": np.zeros((1, 4, 4, 1))}, value_range=(0, 1))
+        writers.write_grid(
+            tmp_path / "samples" / "grid.png", {"a": np.zeros((1, 4, 4, 1))}, value_range=(0, 1)
+        )
 
 
 def test_a_full_disk_is_one_line_and_closing_is_quiet(small_disk, fill):
@@ -130,4 +132,8 @@ def test_means_count_only_steps_that_were_played():
 
 
 def test_numbers_for_json():
-    assert [writers.to_json_number(value) for value in (np.float32(0.5), math.nan, math.inf)] == [0.5, None, None]
+    assert [writers.to_json_number(value) for value in (np.float32(0.5), math.nan, math.inf)] == [
+        0.5,
+        None,
+        None,
+    ]
