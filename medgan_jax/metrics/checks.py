@@ -6,6 +6,8 @@ Inf, or whose convention is senseless (a data range of zero), scores NaN. Shapes
 they raise.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -43,16 +45,19 @@ def per_case(value: jax.Array | float, like: jax.Array) -> jax.Array:
 
 
 def case_sum(x: jax.Array) -> jax.Array:
-    """Sum over all but the first axis, `(B, ...) -> (B,)`, row by row.
+    """Sum over all but the first axis, `(B, ...) -> (B,)`, first over blocks and then over their sums.
 
-    Products with ones: several times faster than XLA's reduction on a CPU, and since rows are summed first
-    the sum of a large volume does not stall in float32.
+    Products with ones are several times faster than XLA's reduction on a CPU, and with blocks the sum of a
+    large volume does not stall in float32.
     """
-    if x.ndim > 2:
-        x = x.reshape(*x.shape[:-2], -1)
-    while x.ndim > 1:
-        x = jnp.matmul(x, jnp.ones(x.shape[-1], x.dtype), precision="highest")
-    return x
+    if x.ndim == 1:
+        return x
+    size = x.size // x.shape[0]
+    block = math.gcd(size, 4096)
+    if block < 64:
+        block = math.prod(x.shape[max(1, x.ndim - 2) :])  # sides that are not even: rows
+    sums = jnp.matmul(x.reshape(x.shape[0], -1, block), jnp.ones(block, x.dtype), precision="highest")
+    return jnp.matmul(sums, jnp.ones(size // block, x.dtype), precision="highest")
 
 
 def case_mean(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:

@@ -32,7 +32,7 @@ ROWS = {
 
 
 def fastest(*functions, repeats: int = 40) -> list[float]:
-    """Milliseconds of each function's fastest call; calls alternate, so that all see the same busy machine."""
+    """Milliseconds of the fastest call of each; calls alternate, so that all see the same busy machine."""
     times = [[] for _ in functions]
     for _ in range(repeats):
         for function, taken in zip(functions, times, strict=True):
@@ -55,7 +55,5 @@ if __name__ == "__main__":
             lambda f=loop: [f(b, a) for a, b in zip(x[..., 0], y[..., 0], strict=True)],
         )
         expected = [loop(b, a) for a, b in zip(np.float64(x[..., 0]), np.float64(y[..., 0]), strict=True)]
-        print(
-            f"| {name} | {ours:.1f} | {theirs:.1f} | {np.abs(np.asarray(jitted(x, y)) - expected).max():.1e} |",
-            flush=True,
-        )
+        error = np.abs(np.asarray(jitted(x, y)) - expected).max()
+        print(f"| {name} | {ours:.1f} | {theirs:.1f} | {error:.1e} |", flush=True)
