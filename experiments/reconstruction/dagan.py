@@ -57,6 +57,7 @@ class Config(ExperimentConfig):
     features: FeatureOptions = dataclasses.field(default_factory=FeatureOptions)
     batch_size: int = 25
     learning_rate: float = 1e-4
+    discriminator_rate: float = 1e-4
     beta1: float = 0.5
     halve_every: int = 5 * 643  # five epochs
     steps: int = 9999 * 643
@@ -73,7 +74,7 @@ class Config(ExperimentConfig):
     @classmethod
     def small(cls):
         return cls(base=16, elastic=False, batch_size=4, learning_rate=1e-3, halve_every=250, steps=700,
-                   evaluate_every=100, evaluation_cases=24, features=FeatureOptions(steps=60),
+                   evaluate_every=100, evaluation_cases=24, features=FeatureOptions(steps=400),
                    phantoms=(200, 24, 40))
 
     def twin(self):
@@ -126,12 +127,14 @@ def experiment(config):
                                    data=cases, prepare=prepare, image="target", used=config.gamma > 0)
     memory = features.memory(config.gamma, before="zero_filled", target="target",
                              pixel_term=lambda x_hat, x: config.alpha * pixel.relative_l2(x_hat, x))
-    rate = optax.exponential_decay(config.learning_rate, config.halve_every, 0.5, staircase=True)
-    turn_d = Phase("D", ("D",), discriminator_loss, optax.adam(rate, b1=config.beta1))
-    turn_g = Phase("G", ("G",), generator_loss(config), optax.adam(rate, b1=config.beta1))
-    turns = (turn_d, turn_g) if config.adversarial else (turn_g,)
-    game = Stage("game", {**models(config), **features.networks}, turns, cases, config.steps, prepare,
-                 features.frozen, memory=memory)
+    rates = (optax.exponential_decay(rate, config.halve_every, 0.5, staircase=True)
+             for rate in (config.discriminator_rate, config.learning_rate))
+    adam_d, adam_g = (optax.adam(rate, b1=config.beta1) for rate in rates)
+    turn_d = Phase("D", ("D",), discriminator_loss, adam_d)
+    turn_g = Phase("G", ("G",), generator_loss(config), adam_g)
+    game = Stage("game", {**models(config), **features.networks},
+                 (turn_d, turn_g) if config.adversarial else (turn_g,),
+                 cases, config.steps, prepare, features.frozen, memory=memory)
     return Experiment(
         id="dagan", config=config, stages=(*features.stages, game),
         infer=lambda nets, batch, key: {"reconstruction": nets.G.eval(batch["zero_filled"])},
