@@ -43,8 +43,8 @@ MAY_IMPORT = {
     "models": LEAVES,
     "inference": LEAVES,
     "data": {"physics", "phantoms", "models.sizes"},
-    "measures": {"game", "metrics"},
-    "perceptual": {"game", "losses", "models"},
+    # What experiments share.
+    **{each: {"game", "models"} | LEAVES for each in ("baselines", "forward_models", "measures", "perceptual")},
     "training": {"game", "configuration", "data.pipeline", "data.formats", "review.catalogue"},
 }
 # Dependencies that move fast are kept in one place each.
