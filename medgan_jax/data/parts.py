@@ -169,13 +169,9 @@ def _folder_domains(source: str, names: tuple[str, ...]) -> DomainParts:
         domains = open_domains(source, split=split)
         if len(domains) < len(names):
             found = ", ".join(domains) or "none"
-            raise UserError(
-                f"'{source}' has domains {found} for {split}; this experiment needs {len(names)}"
-            )
+            raise UserError(f"'{source}' has domains {found} for {split}; this experiment needs {len(names)}")
         opened[split] = dict(zip(names, domains.values(), strict=False))
-    return DomainParts(
-        opened["train"], joined(opened["validation"]), joined(opened["test"]), paired=False
-    )
+    return DomainParts(opened["train"], joined(opened["validation"]), joined(opened["test"]), paired=False)
 
 
 def require_image(parts: Parts, *, channels: int, size: int, rank: int = 2, field: str = "image") -> None:
