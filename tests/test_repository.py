@@ -44,7 +44,10 @@ MAY_IMPORT = {
     "inference": LEAVES,
     "data": {"physics", "phantoms", "models.sizes"},
     # What experiments share.
-    **{each: {"game", "models"} | LEAVES for each in ("baselines", "forward_models", "measures", "perceptual")},
+    **{
+        each: {"game", "models"} | LEAVES
+        for each in ("baselines", "forward_models", "measures", "perceptual")
+    },
     "training": {"game", "configuration", "data.pipeline", "data.formats", "review.catalogue"},
 }
 # Dependencies that move fast are kept in one place each.
@@ -175,7 +178,9 @@ def test_experiments_take_from_training_only_what_a_loss_remembers():
 @pytest.mark.parametrize("dependency", sorted(AT_HOME))
 def test_a_fast_moving_dependency_has_one_home(dependency):
     homes = tuple(AT_HOME[dependency])
-    users = {place(path) for path in LIBRARY + EXPERIMENTS if any(within(n, dependency) for n in imports(path))}
+    users = {
+        place(path) for path in LIBRARY + EXPERIMENTS if any(within(n, dependency) for n in imports(path))
+    }
     assert {user for user in users if not user.startswith(homes)} == set()
 
 
@@ -250,6 +255,7 @@ def test_nothing_that_is_read_can_run_code():
 
 # --- experiments and README ---
 
+TEMPLATE = ROOT / "experiments" / "_template.py"
 METHODS = [path for path in EXPERIMENTS if path.name != "__init__.py" and not path.name.startswith("_")]
 
 
@@ -258,11 +264,13 @@ def test_an_experiment_is_read_in_one_sitting(path):
     assert len(path.read_text().splitlines()) <= 170
 
 
-@pytest.mark.parametrize("path", [ROOT / "experiments" / "_template.py", *METHODS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [TEMPLATE, *METHODS], ids=lambda path: path.stem)
 def test_an_experiment_returns_its_exit_status(path):
     main = tree(path).body[-1]
     assert ast.unparse(main.test) == "__name__ == '__main__'"
-    assert [ast.unparse(line) for line in main.body] == ["raise SystemExit(cli.main_experiment(__spec__.name))"]
+    assert [ast.unparse(line) for line in main.body] == [
+        "raise SystemExit(cli.main_experiment(__spec__.name))"
+    ]
 
 
 def test_the_readme_begins_with_its_two_commands():
