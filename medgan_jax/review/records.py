@@ -17,7 +17,7 @@ from medgan_jax.errors import UserError
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "experiments" / "records"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-SHOWN = 3
+SHOWN = 4
 
 
 def read_json(path: pathlib.Path) -> dict:
@@ -46,7 +46,7 @@ def save(workdir: pathlib.Path, folder: pathlib.Path = RECORDS) -> pathlib.Path:
     source = entry["data"]["source"].replace(":", "_").replace("/", "_")
     path = folder / f"{entry['experiment']}-{source}-seed{entry['seed']}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(entry, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(entry, indent=1) + "\n")
     return path
 
 
