@@ -85,8 +85,9 @@ class RunOptions:
     parallel: `jit` over a mesh, or `pmap`. precision: compute type inside the networks; parameters, statistics,
     losses and penalties are float32 in either case. multihost: join the other processes of a cluster.
     coordinator, processes, process: name them where the cluster does not say. checkpoint_every: steps between
-    checkpoints. init_from: work directory of another run to take weights from. export: file to write the weights
-    to. profile: number of steps to trace with the profiler. progress: show a progress bar.
+    checkpoints. log_every: steps between lines of the log, at which SIGTERM is noticed. init_from: work directory
+    of another run, or a file of exported weights, that networks of the same names and shapes start from. export:
+    file to write the weights to. profile: number of steps to trace with the profiler. progress: show a progress bar.
     """
 
     workdir: str = ""

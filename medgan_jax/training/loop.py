@@ -167,6 +167,23 @@ class TrainingRun:
         batches = self.first_batches(stage)
         return [executor.initialise(batch, lane.seed) for batch, lane in zip(batches, self.lanes, strict=True)]
 
+    def warmed(self, states: list[TrainState], index: int) -> list[TrainState]:
+        """Fresh states of a stage with the weights that `init_from` has for it; the last stage must find some."""
+        if not self.options.init_from:
+            return states
+        weights = weights_by_name(pathlib.Path(self.options.init_from))
+        warmed = []
+        for state in states:
+            state, taken = warm_start(state, weights)
+            arrays = len(jax.tree.leaves((state.params, state.variables)))
+            if not taken and index == len(self.ends) - 1:
+                raise UserError(
+                    f"--init_from {self.options.init_from}: none of its weights fits this experiment's networks"
+                )
+            self.say(f"took {taken} of {arrays} arrays from {self.options.init_from}; the others start afresh")
+            warmed.append(state)
+        return warmed
+
     def templates(self, index: int) -> list[TrainState]:
         executor, stage = self.executors.stage(index), self.experiment.stages[index]
         return [executor.template(batch) for batch in self.first_batches(stage)]
@@ -175,9 +192,7 @@ class TrainingRun:
         """Takes up the newest state that all lanes can give, or begins."""
         found = self.restore()
         if found is None:
-            states = self.fresh_states(0)
-            if self.options.init_from:
-                states = [warm_start(state, self.options.init_from, self.say) for state in states]
+            states = self.warmed(self.fresh_states(0), 0)
         else:
             states, metadata = found
             self.stage_index, self.step = metadata[0]["stage"], metadata[0]["step"]
@@ -238,7 +253,7 @@ class TrainingRun:
         self.stage_index += 1
         executor, stage = self.executors.stage(self.stage_index), self.experiment.stages[self.stage_index]
         batches = self.first_batches(stage)
-        fresh = self.fresh_states(self.stage_index)
+        fresh = self.warmed(self.fresh_states(self.stage_index), self.stage_index)
         group = zip(states, fresh, batches, self.lanes, strict=True)
         states = [executor.carry_over(old, new, batch, lane.seed) for old, new, batch, lane in group]
         self.state = executor.enter(states)
@@ -284,7 +299,8 @@ class TrainingRun:
                 self.step += 1
                 pending.append((self.step, terms))
                 if self.step == first:
-                    jax.block_until_ready(terms)
+                    with executor.explaining_errors():
+                        jax.block_until_ready(terms)
                     prefetch.seconds_waited = 0.0
                     self.display.begin(self.step)
                 profiler.after(self.step)
@@ -445,9 +461,8 @@ class Profiler:
             self._running = False
 
 
-def warm_start(state: TrainState, path: str, say) -> TrainState:
-    """`state` with the parameters and statistics that the weights at `path` have for it; the rest stays as it was."""
-    weights = weights_by_name(pathlib.Path(path))
+def warm_start(state: TrainState, weights: dict[str, np.ndarray]) -> tuple[TrainState, int]:
+    """`state` with the parameters and statistics that `weights` have for it by path and shape, and how many."""
     own = {"params": state.params, "variables": state.variables}
     taken = 0
 
@@ -460,11 +475,8 @@ def warm_start(state: TrainState, path: str, say) -> TrainState:
         return jax.device_put(value.astype(leaf.dtype), leaf.sharding)
 
     filled = jax.tree_util.tree_map_with_path(choose, own)
-    if not taken:
-        raise UserError(f"--init_from {path}: none of its weights fits this experiment's networks")
-    say(f"took {taken} of {len(jax.tree.leaves(own))} arrays from {path}; the others keep their initial values")
     average = {name: {part: filled[part][name] for part in ("params", "variables")} for name in state.ema}
-    return state.replace(**filled, ema=jax.tree.map(jnp.copy, average))
+    return state.replace(**filled, ema=jax.tree.map(jnp.copy, average)), taken
 
 
 def weights_by_name(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ step per device; `seeds` trains several seeds side by side, manual over a `seed`
 All three take and give the same canonical state, replicated over the mesh, so that a checkpoint fits every one.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -156,6 +157,20 @@ class JitExecutor:
         """The jitted, donated step; called once."""
         return jax.jit(step, donate_argnums=0, out_shardings=self.layout.replicated)
 
+    @contextlib.contextmanager
+    def explaining_errors(self):
+        """XLA's refusals that a user can mend, as one line."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            # XLA's CPU back-end asks of a transform that follows another one a layout that its partitioner breaks.
+            if "fft_thunk" not in str(error) or self.layout.mesh.shape["space"] == 1:
+                raise
+            raise UserError(
+                "XLA cannot split this experiment's Fourier transforms over --mesh.space on a CPU; "
+                "use --mesh.space 1 there"
+            ) from error
+
     @property
     def stacked(self) -> bool:
         """Whether batches have a leading axis of repeats."""
@@ -163,7 +178,8 @@ class JitExecutor:
 
     def initialise(self, batch: Tree, seed: int) -> TrainState:
         """Canonical first state of the stage for one seed."""
-        return self._initialise(self.layout.put(batch, stacked=self.stacked), self.frozen, np.int32(seed))
+        with self.explaining_errors():
+            return self._initialise(self.layout.put(batch, stacked=self.stacked), self.frozen, np.int32(seed))
 
     def template(self, batch: Tree) -> TrainState:
         """Shapes, types and shardings of a canonical state, for restoring; nothing is computed."""
@@ -183,7 +199,8 @@ class JitExecutor:
 
     def step(self, state: TrainState, batch: Tree, seeds: Sequence[int]) -> tuple[TrainState, dict]:
         """Plays one step; the state is donated. Terms are scalars, or `(lanes,)`."""
-        return self._step(state, batch, self.frozen, np.int32(seeds[0]))
+        with self.explaining_errors():
+            return self._step(state, batch, self.frozen, np.int32(seeds[0]))
 
     def lower(self, state: TrainState, batch: Tree, seeds: Sequence[int]):
         """The lowered step, to look at its program or its memory."""

@@ -268,7 +268,9 @@ def _refuse_another_run(path: pathlib.Path, manifest: dict, lasting: dict) -> No
     if manifest["experiment"] != lasting["experiment"]:
         differing.append(f"experiment: {manifest['experiment']} there, {lasting['experiment']} here")
     else:
-        differing.extend(differences(manifest["configuration"], lasting["configuration"], "config"))
+        found = differences(manifest["configuration"], lasting["configuration"], "config")
+        # An option of the experiment is called config.NAME on the command line.
+        differing.extend(line.replace("config.config.", "config.", 1) for line in found)
     if manifest.get("fingerprint") and lasting["fingerprint"]:
         differing.extend(differences(manifest["fingerprint"], lasting["fingerprint"], "data fingerprint"))
     if differing:
