@@ -79,7 +79,7 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 def initial(game, batch, seed=0):
     """The first state of a stage."""
-    return jax.jit(make_initialise(game), compiler_options=QUICK)(batch, game.frozen_variables, seed)
+    return make_initialise(game)(batch, game.frozen_variables, seed)
 
 
 def play(game, batch, steps=1, *, state=None, seed=0, compute_dtype=jnp.float32):
