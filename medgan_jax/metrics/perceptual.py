@@ -1,7 +1,8 @@
 """Features a reader sees: feature similarity (FSIM) and the global contrast factor, both of grey images.
 
 Images are `(B, H, W, 1)`; values are per case, `(B,)`. Both were defined on displayed 8-bit values, so the
-range that is displayed (the window and level) is an argument and part of the number.
+range that is displayed (the window and level) is an argument and part of the number. LPIPS is not offered:
+its weights were fitted to human judgements of photographs.
 """
 
 import math

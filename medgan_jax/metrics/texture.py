@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medgan_jax.metrics.checks import as_float, divide
+from medgan_jax.metrics.checks import as_float, divide, undefined_unless
 
 
 @partial(jax.jit, static_argnames=("spacing", "detrend"))
@@ -34,6 +34,7 @@ def noise_power_spectrum(regions: jax.Array, *, spacing: tuple[float, float], de
     terms = [x**i * y**j for i in range(detrend + 1) for j in range(detrend + 1 - i)]
     basis = np.linalg.qr(np.stack([term.ravel() for term in terms], axis=1))[0]
     flat = regions.reshape(batch, count, -1)
+    flat = flat - flat[..., :1]  # a constant region becomes exactly zero
     flat = flat - jnp.mean(flat, axis=-1, keepdims=True)
     fit = jnp.einsum("brn,nk,mk->brm", flat, basis, basis, precision="highest")
     spectrum = jnp.fft.fft2((flat - fit).reshape(regions.shape))
@@ -92,9 +93,10 @@ def nps_peak_frequency(
 ) -> jax.Array:
     """Frequency in cycles per mm at which the radial noise power profile is largest: `(B,)`, no direction.
 
-    A smoothing denoiser moves it down. Resolution is half a bin.
+    A smoothing denoiser moves it down. Resolution is half a bin. NaN for regions without noise.
     """
     spectrum = noise_power_spectrum(regions, spacing=spacing, detrend=detrend)
     profile = radial_profile(spectrum, spacing=spacing, bins=bins)
     peak = profile.frequencies[jnp.argmax(profile.values, axis=1)]
-    return jnp.where(jnp.any(jnp.isnan(profile.values), axis=1), jnp.nan, peak)
+    # NaN in the profile is not larger than zero either.
+    return undefined_unless(jnp.max(profile.values, axis=1) > 0, peak)

@@ -85,7 +85,7 @@ def _table() -> dict[str, MetricInfo]:
         "masd",
         "msd",
     )
-    add("evaluation.surfaces", "surface distance", "1", True, 0, 1, "nsd")
+    add("evaluation.surfaces", "surface distance", "1", True, 0, 1, "nsd", "boundary_iou")
     add("evaluation.objects", "objects", "1", True, 0, 1, "object_dice", "object_f1")
     add("evaluation.objects", "objects", "mm", False, 0, _INF, "object_hausdorff")
     add("evaluation.detection", "detection", "1", True, 0, 1, "froc_score", "sensitivity_at")

@@ -4,6 +4,8 @@ SciPy."""
 import numpy as np
 import pytest
 import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import directed_hausdorff
 
@@ -67,6 +69,49 @@ def test_object_scores_agree_with_the_definition():
     permuted = np.where(a > 0, 1000 - a, 0)
     np.testing.assert_allclose(objects.object_dice(permuted, b, empty_policy="strict"), expected[:, 1])
     np.testing.assert_allclose(objects.object_dice(b, a, empty_policy="strict"), expected[:, 1])
+
+
+def object_kinds():
+    """Label maps of every kind with objects on both sides, `(K, 30, 32, 1)` twice."""
+    blank, random = np.zeros((30, 32), int), labels(3)
+    pixel, other, border, whole = (blank.copy() for _ in range(4))
+    pixel[4, 5], other[20, 9] = 3, 8
+    border[:2], border[-3:, -4:] = 5, 2
+    whole[:] = 7
+    block = np.roll(border, (9, 4), (0, 1))
+    pairs = [
+        (random, labels(8)),
+        (random, random),
+        (pixel, border),
+        (pixel, other),
+        (border, np.roll(border, 1, 0)),
+        (whole, random),
+        (block, np.roll(block, 3, 1)),
+    ]
+    return tuple(np.stack(x)[..., None] for x in zip(*pairs, strict=True))
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.4, 2.5)])
+def test_every_kind_of_objects_agrees_with_the_definition(spacing):
+    a, b = object_kinds()
+    known = np.array([definition(x[..., 0], y[..., 0], spacing) for x, y in zip(a, b, strict=True)])
+    np.testing.assert_allclose(objects.object_f1(a, b, empty_policy="nan"), known[:, 0])
+    np.testing.assert_allclose(objects.object_dice(a, b, empty_policy="nan"), known[:, 1])
+    value = objects.object_hausdorff(a, b, spacing=spacing, empty_policy="nan")
+    np.testing.assert_allclose(value, known[:, 2])
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 9), st.floats(0.2, 5.0))
+def test_generated_objects_agree_with_the_definition(seed, count, scale):
+    a, b = labels(seed, count=count), labels(seed + 1, count=max(1, count - 2))
+    spacing = np.array([1.0, 0.5]) * scale
+    f1, dice, hausdorff = definition(a, b, spacing)
+    a, b = a[None, ..., None], b[None, ..., None]
+    assert objects.object_f1(a, b, empty_policy="strict")[0] == pytest.approx(f1)
+    assert objects.object_dice(a, b, empty_policy="strict")[0] == pytest.approx(dice)
+    value = objects.object_hausdorff(a, b, spacing=spacing, empty_policy="strict")
+    assert value[0] == pytest.approx(hausdorff)
 
 
 def test_pooled_scores_weigh_over_all_objects_of_the_set():

@@ -1,12 +1,15 @@
 """Surface distances against MedPy, MONAI and surface-distance on every kind of mask, and closed forms."""
 
 import warnings
+from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.distance import directed_hausdorff
+from scipy.ndimage import binary_erosion
+from scipy.spatial.distance import cdist, directed_hausdorff
 
 from medgan_jax.errors import UserError
 from medgan_jax.evaluation import surfaces
@@ -239,3 +242,91 @@ def test_bad_input_raises_one_clear_line():
         surfaces.hausdorff(mask, mask, percentile=0, definition="pooled", **options)
     with pytest.raises(TypeError):
         surfaces.assd(mask, mask, spacing=(1.0, 1.0))
+
+
+def border_points(mask, spacing):
+    """Points of `mask XOR erosion`, by SciPy."""
+    return np.argwhere(mask & ~binary_erosion(mask)) * np.array(spacing)
+
+
+BY_TABLE = {
+    "hausdorff": lambda there, back: max(there.max(), back.max()),
+    "hd95": lambda there, back: max(np.percentile(there, 95), np.percentile(back, 95)),
+    "hd95, pooled": lambda there, back: np.percentile(np.concatenate([there, back]), 95),
+    "asd": lambda there, back: there.mean(),
+    "assd": lambda there, back: np.concatenate([there, back]).mean(),
+    "masd": lambda there, back: (there.mean() + back.mean()) / 2,
+    "nsd": lambda there, back: np.mean(np.concatenate([there, back]) <= 1.5),
+}
+
+
+@pytest.mark.parametrize("policy", ["nan", "best_worst"])
+@pytest.mark.parametrize("rank", [2, 3])
+def test_every_kind_with_empty_ones_by_a_table_of_all_distances(rank, policy):
+    a, b = kinds(rank)
+    empty = np.zeros_like(a[:1])
+    a, b = np.concatenate([a, empty, empty, a[:1]]), np.concatenate([b, empty, b[:1], empty])
+    options = {"spacing": SPACING[rank], "boundary": "erosion1", "empty_policy": policy}
+    percent = partial(surfaces.hausdorff, percentile=95)
+    calls = {
+        "hausdorff": partial(surfaces.hausdorff, percentile=None, definition="pooled"),
+        "hd95": partial(percent, definition="max_of_directed"),
+        "hd95, pooled": partial(percent, definition="pooled"),
+        "asd": surfaces.asd,
+        "assd": surfaces.assd,
+        "masd": surfaces.masd,
+        "nsd": partial(surfaces.nsd, tolerance=1.5),
+    }
+    diagonal = np.linalg.norm((np.array(SHAPES[rank]) - 1) * SPACING[rank])
+    tables = [
+        cdist(border_points(x, SPACING[rank]), border_points(y, SPACING[rank]))
+        for x, y in zip(a[:-3, ..., 0], b[:-3, ..., 0], strict=True)
+    ]
+    for name, call in calls.items():
+        known = [BY_TABLE[name](table.min(1), table.min(0)) for table in tables]
+        best, worst = (1, 0) if name == "nsd" else (0, diagonal)
+        known += [best, worst, worst] if policy == "best_worst" else [np.nan] * 3
+        np.testing.assert_allclose(call(a, b, **options), known, rtol=1e-12, atol=1e-12, err_msg=name)
+        # A network's rounded output is a mask as well.
+        rounded = [x.astype(jnp.bfloat16) for x in (a, b)]
+        np.testing.assert_allclose(call(*rounded, **options), known, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_boundary_iou_of_every_kind_by_a_table_of_all_distances(rank):
+    a, b = kinds(rank)
+    options = {"spacing": SPACING[rank], "distance": 1.6, "empty_policy": "nan"}
+
+    def strip(mask):
+        padded = np.pad(mask, 1)
+        table = cdist(np.argwhere(padded) * SPACING[rank], np.argwhere(~padded) * SPACING[rank])
+        near = np.zeros_like(padded)
+        near[tuple(np.argwhere(padded)[table.min(1) <= 1.6].T)] = True
+        return near
+
+    strips = [(strip(x), strip(y)) for x, y in zip(a[..., 0], b[..., 0], strict=True)]
+    known = [(x & y).sum() / (x | y).sum() for x, y in strips]
+    np.testing.assert_allclose(surfaces.boundary_iou(a, b, **options), known, rtol=1e-12)
+    # One step of equal spacing is the inner border that other tools take.
+    borders = [[z & ~binary_erosion(z) for z in pair] for pair in zip(a[..., 0], b[..., 0], strict=True)]
+    value = surfaces.boundary_iou(a, b, spacing=(1,) * rank, distance=1.0, empty_policy="nan")
+    np.testing.assert_allclose(value, [(x & y).sum() / (x | y).sum() for x, y in borders], rtol=1e-12)
+    whole = surfaces.boundary_iou(a, b, spacing=(1,) * rank, distance=99.0, empty_policy="nan")
+    np.testing.assert_allclose(whole, [(x & y).sum() / (x | y).sum() for x, y in zip(a, b, strict=True)])
+
+
+def test_boundary_iou_follows_the_policy_and_sees_what_iou_forgets():
+    one, none = np.ones((1, 4, 5, 1), bool), np.zeros((1, 4, 5, 1), bool)
+    a, b = np.concatenate([none, none, one]), np.concatenate([none, one, none])
+    call = partial(surfaces.boundary_iou, spacing=(1.0, 1.0), distance=2.0)
+    np.testing.assert_array_equal(call(a, b, empty_policy="best_worst"), [1, 0, 0])
+    assert np.isnan(call(a, b, empty_policy="nan")).all()
+    with pytest.raises(UserError, match="case 0"):
+        call(a, b, empty_policy="strict")
+    with pytest.raises(UserError, match="distance must be positive"):
+        surfaces.boundary_iou(one, one, spacing=(1, 1), distance=0.0, empty_policy="nan")
+    large = np.zeros((1, 60, 60, 1), bool)
+    large[:, 5:55, 5:55] = True
+    shifted = np.roll(large, 2, 1)
+    plain = (large & shifted).sum() / (large | shifted).sum()
+    assert plain > 0.9 and call(large, shifted, empty_policy="nan")[0] < 0.6

@@ -8,6 +8,15 @@ import pytest
 KINDS = ("random", "identical", "disjoint", "empty", "one pixel", "border", "constant", "shifted")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Compiling is most of what these tests cost: skip the optimisations that only make a program faster."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def masks(kind: str, shape: tuple[int, ...], generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A prediction and a reference mask of one kind, uint8."""
     a, b = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
@@ -68,16 +77,23 @@ def mixed_images():
     return build
 
 
-def assert_agree(values, expected, rtol, atol):
+@pytest.fixture
+def mixed_masks_and_images(mixed_masks, mixed_images):
+    """Images and the masks of their regions, as one batch of every kind, `(K, *shape, 1)` twice."""
+    return lambda shape: (mixed_images(shape)[0], mixed_masks(shape)[1].astype(np.float32))
+
+
+def assert_agree(values, expected, rtol, atol, way):
     for name, value in values.items():
-        np.testing.assert_allclose(value, expected[name], rtol=rtol, atol=atol, err_msg=name)
+        np.testing.assert_allclose(value, expected[name], rtol=rtol, atol=atol, err_msg=f"{name}, {way}")
 
 
 @pytest.fixture
 def agree():
-    """Compares metrics, jitted, vmapped and on bfloat16 input, with references called on each case.
+    """Compares metrics, called eagerly, jitted and vmapped, on float32 and bfloat16, with references.
 
     `cases` is `{name: (metric, reference)}`; they are compiled together, which takes a fraction of the time.
+    A reference is called on each case, and on bfloat16 input it gets the rounded values.
     """
 
     def compare(cases, a, b, rtol=1e-5, atol=1e-6):
@@ -90,13 +106,15 @@ def agree():
                 name: np.stack([np.asarray(f(*pair)) for pair in pairs]) for name, (_, f) in cases.items()
             }
 
-        known = expected(a, b)
-        assert_agree(jax.jit(metrics)(a, b), known, rtol, atol)
-        doubled = jax.jit(jax.vmap(metrics))(np.stack([a, a[::-1]]), np.stack([b, b[::-1]]))
-        assert_agree(doubled, {name: np.stack([x, x[::-1]]) for name, x in known.items()}, rtol, atol)
-        rounded = [jnp.asarray(x, jnp.bfloat16) for x in (a, b)]
-        values = jax.jit(metrics)(*rounded)
-        assert all(value.dtype == jnp.float32 for value in values.values())
-        assert_agree(values, expected(*(np.asarray(x.astype(jnp.float32)) for x in rounded)), rtol, atol)
+        for dtype in (jnp.float32, jnp.bfloat16):
+            x, y = (jnp.asarray(z, dtype) for z in (a, b))
+            known = expected(*(np.asarray(z.astype(jnp.float32)) for z in (x, y)))
+            jitted = jax.jit(metrics)(x, y)
+            assert all(value.dtype == jnp.float32 for value in jitted.values())
+            assert_agree(metrics(x, y), known, rtol, atol, f"eager, {dtype.__name__}")
+            assert_agree(jitted, known, rtol, atol, f"jit, {dtype.__name__}")
+            doubled = jax.jit(jax.vmap(metrics))(jnp.stack([x, x[::-1]]), jnp.stack([y, y[::-1]]))
+            both = {name: np.stack([z, z[::-1]]) for name, z in known.items()}
+            assert_agree(doubled, both, rtol, atol, f"vmap, {dtype.__name__}")
 
     return compare

@@ -136,22 +136,22 @@ def test_ssim_of_colour_is_the_mean_over_channels():
     )
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_ms_ssim_agrees_with_torchmetrics_and_monai(channels):
+def test_ms_ssim_agrees_with_torchmetrics_and_monai():
     torch = pytest.importorskip("torch", reason="the references of MS-SSIM are PyTorch libraries")
     functional = pytest.importorskip("torchmetrics.functional.image", reason="torchmetrics is the reference")
     generator = np.random.default_rng(2)
-    y = generator.random((2, 180, 178, channels)).astype(np.float32)
+    y = generator.random((2, 180, 178, 2)).astype(np.float32)
     y = np.cumsum(y, axis=1) / 180
     x = (y + 0.05 * generator.normal(size=y.shape)).astype(np.float32)
+    # The first case is grey, twice: its value is that of one channel.
+    x[0, ..., 1], y[0, ..., 1] = x[0, ..., 0], y[0, ..., 0]
     value = jax.jit(lambda a, b: image.ms_ssim(a, b, data_range=1.0, window=image.WANG_2004, scales=5))(x, y)
     first, second = (torch.tensor(np.moveaxis(z, -1, 1)) for z in (x, y))
     expected = functional.multiscale_structural_similarity_index_measure(
-        first, second, data_range=1.0, reduction="none", normalize="relu"
+        first[:1, :1], second[:1, :1], data_range=1.0, reduction="none", normalize="relu"
     )
-    if channels == 1:
-        # torchmetrics pads before it filters and crops afterwards, which equals windows that fit.
-        np.testing.assert_allclose(value, expected.numpy(), rtol=2e-4)
+    # torchmetrics pads before it filters and crops afterwards, which equals windows that fit.
+    np.testing.assert_allclose(value[:1], expected.numpy(), rtol=2e-4)
     regression = pytest.importorskip("monai.metrics.regression", reason="MONAI is the second reference")
     metric = regression.MultiScaleSSIMMetric(spatial_dims=2, data_range=1.0)
     np.testing.assert_allclose(value, metric(first, second).numpy()[:, 0], rtol=2e-4)
