@@ -48,7 +48,7 @@ def curves(folder):
 
 
 def test_killed_at_several_points_a_run_ends_the_same_to_the_bit(tmp_path):
-    config = {"game": "growing", "steps": 8, "evaluate_every": 3}
+    config = {"game": "everything", "steps": 8, "evaluate_every": 3}
     options = {"checkpoint_every": 2, "log_every": 1, "progress": False}
     train(tmp_path / "whole", config, {"data": 1}, **options, export=str(tmp_path / "whole.safetensors"))
     part = {"config": config, "options": {**options, "workdir": str(tmp_path / "parts"), "mesh": {"data": 1}}}
