@@ -104,9 +104,8 @@ def discriminator_loss(nets, batch, context):
 
 # An objective with weights is made by a function of the configuration.
 def generator_loss(config):
-    """BCE(D(x_hat, y), 1) + lambda_1 E|x_hat - x|."""
-
     def loss(nets, batch, context):
+        """BCE(D(x_hat, y), 1) + lambda_1 E|x_hat - x|."""
         x, y = batch["clean"], batch["noisy"]
         x_hat, nets = nets.G.update(y)
         terms = {"l1": config.lambda_1 * pixel.l1(x_hat, x)}

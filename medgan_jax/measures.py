@@ -1,4 +1,4 @@
-"""Sets of metrics that experiments of one kind share, with their conventions fixed and written in their names."""
+"""Sets of metrics that experiments of one kind share, with their conventions fixed here."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,17 @@ from medgan_jax.metrics import classification, generative, image
 
 
 def image_fidelity(
-    prediction: str, reference: str, *, low: float, high: float, of: Callable[[jax.Array], jax.Array] | None = None
+    prediction: str,
+    reference: str,
+    *,
+    low: float,
+    high: float,
+    of: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[Metric, ...]:
-    """PSNR, SSIM (Wang 2004), NMSE, its root as DAGAN reports it, and NRMSE of an output against a batch field.
+    """PSNR, SSIM (Wang 2004), NMSE, its root as DAGAN reports it, and NRMSE of an output against a field.
 
-    Values in [low, high] are first mapped to [0, 1], on which all five are computed, with data range 1. `of` is
-    applied before that, for instance a magnitude.
+    Values in [low, high] are first mapped to [0, 1], on which all five are computed, with data range 1.
+    `of` is applied before that, for instance a magnitude.
     """
 
     def to_unit(x):
@@ -65,7 +70,7 @@ def detection(score: str, label: str) -> tuple[Metric, ...]:
 
 
 def sample_distance(sample: str, reference: str) -> tuple[Metric, ...]:
-    """Sliced Wasserstein distance of generated images to the batch's, as Karras et al. 2018 define it, times 10^3.
+    """Sliced Wasserstein distance of generated images to the batch's (Karras et al. 2018), times 10^3.
 
     The mean over the levels of the Laplacian pyramid; patches and directions are drawn with a fixed key.
     """

@@ -33,7 +33,7 @@ from medgan_jax.data.augmentations import enlarged_crop
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.game import Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial, consistency
-from medgan_jax.measures import image_fidelity
+from medgan_jax.measures import image_fidelity, sample_distance
 from medgan_jax.models.patchgan import PatchGAN
 from medgan_jax.models.resnet import ResNetGenerator
 from medgan_jax.phantoms.head import head_slice
@@ -127,7 +127,7 @@ def data(config):
 
 
 def experiment(config):
-    cases, paired = data(config)
+    (cases, paired), pair = data(config), ("translation", "B")
     ranges = {name: parts.symmetric_range(stream.source) for name, stream in cases.train.items()}
     rate = constant_then_linear(config.learning_rate, config.steps, config.decay_from)
     turns = (Phase("G", ("G", "F"), generator_loss(config), optax.adam(rate, b1=config.beta1)),
@@ -138,8 +138,8 @@ def experiment(config):
         id="cyclegan", config=config, stages=(game,),
         infer=lambda nets, batch, _: {"translation": nets.G(batch["A"]), "cycle": nets.F(nets.G(batch["A"]))},
         baseline=identity("translation", "cycle", source="A", target="B"),
-        # Without pairs there is no truth to compare a translation with; the round trip is then measured.
-        metrics=image_fidelity(*(("translation", "B") if paired else ("cycle", "A")), low=-1, high=1),
+        # Without pairs a translation has no truth: its distribution is then compared with the domain's.
+        metrics=image_fidelity(*pair, low=-1, high=1) if paired else sample_distance(*pair),
         images=("A", "translation", "B", "cycle"),
         prediction=Prediction("A", "translation", lambda image: ranges["A"], output_intensity=ranges["B"]),
         terms={"adversarial": "1, both directions", "cycle": f"lambda = {config.cycle:g}, both directions",

@@ -90,16 +90,17 @@ def generator_loss(nets, batch, context):
 
 def search(config):
     """x -> nearest healthy image G(z), residual |x - G(z)| and anomaly score A(x)."""
-
     def infer(nets, batch, key):
         x, absolute_sum = batch["x"], jax.vmap(lambda difference: jnp.abs(difference).sum())
 
         def f(image):
             return nets.D.eval(image, features=True)[1][-1]
 
+        f_x = f(x)
+
         def loss(z):
             g_z = nets.G.eval(z)
-            return (1 - config.lam) * absolute_sum(x - g_z) + config.lam * absolute_sum(f(x) - f(g_z))
+            return (1 - config.lam) * absolute_sum(x - g_z) + config.lam * absolute_sum(f_x - f(g_z))
 
         starts = draw_latents(config.prior, key, (config.restarts, len(x), config.latent))
         z, score = search_latent(loss, starts, steps=config.search_steps, learning_rate=config.search_rate)
@@ -141,8 +142,7 @@ def experiment(config):
         images=("x", "nearest", "residual", "mask"), image_ranges={"residual": (0, 1), "mask": (0, 1)},
         prediction=Prediction("x", "residual", lambda image: intensity,
                               output_intensity=Affine(2 / (intensity.high - intensity.low), 0.0, "input")),
-        terms={"adversarial": "weight 1 in training", "L_R": f"{1 - config.lam:g} in search",
-               "L_D": f"{config.lam:g} in search"},
+        terms={"adversarial": "1", "L_R": f"{1 - config.lam:g}, search", "L_D": f"{config.lam:g}, search"},
         unknowns=("prior of z", "optimiser of the search: Adam with cosine decay", "layer f: the last of D"))
 
 

@@ -21,7 +21,7 @@ from medgan_jax.training import evaluation, writers
 from medgan_jax.training.checkpoints import Checkpoints, export_weights
 from medgan_jax.training.loop import SCHEMA, Executors, TrainingRun, data_seed
 from medgan_jax.training.parallel import Layout, lanes_for, make_layout, start_processes
-from medgan_jax.training.step import INFER, run_key
+from medgan_jax.training.step import INFER, last_batch, run_key
 from medgan_jax.training.summary import print_summary
 from medgan_jax.training.workdir import open_workdir, read_manifest, write_json
 
@@ -274,6 +274,14 @@ def predict(factory: Factory, config: Any, options: RunOptions, input: Any, outp
         state, _ = trained_state(experiment, executors, directory, options.seed)
     predictor = Predictor(experiment, executors.layout, state)
     images = [(path, read_image(path)) for path in files]
+    channels = input_channels(experiment, options.seed)
+    for path, image in images:
+        if image.array.shape[-1] != channels:
+            raise UserError(
+                f"{path} has {image.array.shape[-1]} channels, and the run was trained on images of {channels}; "
+                "convert it"
+            )
+        predictor.check(path, image.array)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -290,6 +298,14 @@ def predict(factory: Factory, config: Any, options: RunOptions, input: Any, outp
         write_scores(output / "scores.csv", files, predictor.scores)
         written.append(output / "scores.csv")
     return written
+
+
+def input_channels(experiment: Experiment, seed: int) -> int:
+    """Channels of the images that the networks were trained on."""
+    stage = experiment.stages[-1]
+    batch = last_batch(stage, first_batch(stage, seed))
+    prepared = jax.eval_shape(stage.prepare, batch, jax.random.key(0))
+    return prepared[experiment.prediction.input].shape[-1]
 
 
 def input_files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -320,11 +336,23 @@ class Predictor:
         nets = inference_networks(self.stage, state, frozen, key)
         return self.experiment.infer(nets, {self.experiment.prediction.input: image}, key)
 
+    def _by_slices(self, array: np.ndarray) -> bool:
+        return array.ndim == 4 and self.experiment.prediction.rank == 2
+
+    def check(self, path: pathlib.Path, array: np.ndarray) -> None:
+        """UserError, with the file's name, if the networks cannot take an array of this shape."""
+        shape = (min(len(array), 8), *array.shape[1:]) if self._by_slices(array) else (1, *array.shape)
+        image = jax.ShapeDtypeStruct(shape, np.float32)
+        try:
+            self._infer.eval_shape(self.state, self.frozen, image, run_key(0, INFER))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+
     def __call__(self, array: np.ndarray) -> np.ndarray:
         prediction = self.experiment.prediction
         intensity = prediction.intensity(array)
         image = np.asarray(intensity.forward(np.asarray(array, np.float32)), np.float32)
-        volume_by_slices = image.ndim == 4 and prediction.rank == 2
+        volume_by_slices = self._by_slices(image)
         batch = image if volume_by_slices else image[None]
         outputs = []
         for start in range(0, len(batch), 8):

@@ -21,7 +21,7 @@ class Function(nn.Module):
 
 
 class Table:
-    """A game's networks as functions: `seen` has the arrays they were called with, `modes` whether to train."""
+    """A game's networks as functions: `seen` has the arrays they were given, `modes` whether to train."""
 
     def __init__(self, **functions):
         self.seen = {name: [] for name in functions}

@@ -1,4 +1,4 @@
-"""pix2pix against the paper and its public code: layers, what D sees, losses by hand, rate, test-time noise."""
+"""pix2pix against the paper and its public code: layers, what D sees, losses by hand, rate, noise."""
 
 import dataclasses
 
