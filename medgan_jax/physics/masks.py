@@ -12,6 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import ndimage
 
+from medgan_jax.physics import fourier
+
 MaskKind = Literal[
     "gaussian1d", "gaussian2d", "poisson2d", "radial", "spiral", "cartesian_vardens", "power1d", "vdrad"
 ]
@@ -354,9 +356,7 @@ def _visited(shape: tuple[int, int], y: np.ndarray, x: np.ndarray) -> np.ndarray
 
 def describe_mask(kind: MaskKind, rate: float, mask: np.ndarray) -> str:
     """What a mask keeps, in words: nominal and actual rate, and the part of k-space it determines in real images."""
-    frequencies = np.fft.ifftshift(mask, (-2, -1))
-    mirrored = np.roll(np.flip(frequencies, (-2, -1)), (1, 1), (-2, -1))
-    determined = np.maximum(frequencies, mirrored).mean()
+    determined = float(fourier.effective_rate(mask))
     return (
         f"{kind}, nominal {100 * rate:.4g} %, keeps {100 * mask.mean():.1f} % of the samples, "
         f"which determine {100 * determined:.1f} % of the k-space of a real image"

@@ -113,7 +113,7 @@ class Evaluator:
 def summarise(experiment: Experiment, measured: Measured, calibration: Measured | None = None) -> dict[str, dict]:
     """`{metric: {"mean", "sd", "n", "undefined", "unit", "higher_is_better"}}`.
 
-    Cases in which a metric is undefined (NaN) are left out and counted. A measure of the whole set, such as
+    Cases in which a metric has no finite value (NaN, or the PSNR of equal images) are left out and counted. A measure of the whole set, such as
     ROC-AUC, has no standard deviation over cases. Thresholds come from `calibration`, measured on validation cases.
     """
     calibration = calibration or measured
@@ -127,7 +127,7 @@ def summarise(experiment: Experiment, measured: Measured, calibration: Measured 
             row |= {"mean": value, "sd": None, "n": measured.cases, "undefined": int(value is None)}
         else:
             values = np.asarray(values, np.float64)
-            defined = values[~np.isnan(values)]
+            defined = values[np.isfinite(values)]
             spread = defined.std(ddof=1) if defined.size > 1 else float("nan")
             row |= {
                 "mean": to_json_number(defined.mean()) if defined.size else None,

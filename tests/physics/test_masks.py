@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medgan_jax.physics.masks import MASK_KINDS, make_mask
+from medgan_jax.physics.masks import MASK_KINDS, describe_mask, make_mask
 
 LINES = ("gaussian1d", "cartesian_vardens", "power1d")
 SHAPE = (256, 256)
@@ -145,3 +145,10 @@ def test_a_rate_of_one_keeps_everything(kind):
 def test_impossible_masks_are_refused(kind, shape, rate, options, message):
     with pytest.raises(ValueError, match=message):
         make_mask(kind, shape, rate, **options)
+
+
+def test_a_mask_is_described_by_what_it_keeps_and_what_that_determines():
+    mask = np.zeros((4, 4), np.float32)
+    mask[:, 2:] = 1  # frequencies 0 and 1; the mirror of 1 is -1, so only -2 is not determined
+    words = describe_mask("gaussian1d", 0.5, mask)
+    assert "nominal 50 %, keeps 50.0 %" in words and "determine 75.0 %" in words
