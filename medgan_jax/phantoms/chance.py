@@ -1,0 +1,73 @@
+"""A phantom subject's random numbers and smooth random fields, all from one draw.
+
+Separate draws would cost compilation time, and a subject must be the same at every size of the image.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Chance:
+    """Random numbers of named parts of a subject; no part depends on which others are drawn.
+
+    numbers: how many scalars each part has. fields: for each name the spans of its cubic B-spline along the
+    whole field of view and how many such fields there are; more spans make it rougher. shape: rows and
+    columns, or slices, rows and columns, of the image on which fields are evaluated; the same key gives the
+    same fields at every shape of the same rank.
+    """
+
+    def __init__(
+        self,
+        key: jax.Array,
+        numbers: Mapping[str, int],
+        fields: Mapping[str, tuple[int, int]],
+        shape: tuple[int, ...],
+    ):
+        subject_key, self._noise_key = jax.random.split(key)
+        shapes = {name: (count, *(spans + 3,) * len(shape)) for name, (spans, count) in fields.items()}
+        lengths = [*numbers.values(), *(int(np.prod(each)) for each in shapes.values())]
+        parts = jnp.split(jax.random.normal(subject_key, (sum(lengths),)), np.cumsum(lengths[:-1]))
+        self._numbers = dict(zip(numbers, parts, strict=False))
+        drawn = zip(shapes.items(), parts[len(numbers) :], strict=True)
+        self._coefficients = {name: part.reshape(each) for (name, each), part in drawn}
+        self._shape = shape
+
+    def normal(self, part: str) -> jax.Array:
+        """`(count,)` standard normal numbers: all that the part has, the same at every call."""
+        return self._numbers[part]
+
+    def uniform(self, part: str) -> jax.Array:
+        """The same numbers as `normal`, made uniform in (0, 1)."""
+        return jax.scipy.stats.norm.cdf(self._numbers[part])
+
+    def field(self, name: str) -> jax.Array:
+        """`(count, *shape)` smooth random fields of about zero mean and unit variance."""
+        return spline_fields(self._coefficients[name], self._shape)
+
+    def noise(self, *shape: int) -> jax.Array:
+        """White standard normal noise of any shape; every call gives the beginning of the same draw."""
+        return jax.random.normal(self._noise_key, shape)
+
+
+def spline_fields(coefficients: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Cubic B-splines `(count, *shape)` of coefficients `(count, spans + 3, ...)`; unit ones give unit variance."""
+    field = coefficients
+    for axis, (size, number) in enumerate(zip(shape, coefficients.shape[1:], strict=True), start=1):
+        basis = spline_basis(size, number - 3)
+        field = jnp.moveaxis(jnp.tensordot(field, basis, axes=(axis, 1)), -1, axis)
+    return field
+
+
+@functools.cache
+def spline_basis(size: int, spans: int) -> np.ndarray:
+    """Uniform cubic B-splines `(size, spans + 3)` at pixel centres, scaled to a mean variance of one an axis."""
+    place = (np.arange(size) + 0.5) / size * spans
+    offset = np.abs(place[:, None] - (np.arange(spans + 3) - 1))
+    near = 2 / 3 - offset**2 + offset**3 / 2
+    far = np.clip(2 - offset, 0, None) ** 3 / 6
+    basis = np.where(offset < 1, near, far)
+    return (basis / np.sqrt(np.mean(np.sum(basis**2, axis=1)))).astype(np.float32)
