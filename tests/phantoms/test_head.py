@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgan_jax.phantoms import head
+from medgan_jax.phantoms import head, head_anatomy
 
 # Measured on 100 proton-density slices of IXI (256 x 256) with the two functions below:
 # slope -2.83 (SD 0.18), kurtosis 19.6 (SD 2.6); their histogram is 57 % air and peaks at 0.40 to 0.60.
@@ -94,7 +94,7 @@ def test_contrasts_of_a_key_are_registered_and_lesions_change_nothing_else():
     np.testing.assert_array_equal(t1["labels"], t2["labels"])
     healthy_part = ~sick["lesion_mask"]
     np.testing.assert_array_equal(sick["labels"][healthy_part], t2["labels"][healthy_part])
-    assert np.all(t2["labels"][sick["lesion_mask"]] == head.WHITE_MATTER)
+    assert np.all(t2["labels"][sick["lesion_mask"]] == head_anatomy.WHITE_MATTER)
 
 
 def test_sizes_of_a_key_show_the_same_subject():
@@ -139,10 +139,17 @@ def test_every_tissue_is_there_in_the_proportions_of_a_head():
 def test_coats_lie_around_the_brain_and_air_around_the_head():
     slices = subjects()
     labels = slices["labels"]
-    assert np.all(labels[:, [0, -1]] == head.AIR) and np.all(labels[:, :, [0, -1]] == head.AIR)
+    assert np.all(labels[:, [0, -1]] == head_anatomy.AIR) and np.all(
+        labels[:, :, [0, -1]] == head_anatomy.AIR
+    )
     inside = slices["brain_mask"]
-    assert not np.any(np.isin(slices["labels"][inside], [head.AIR, head.SCALP, head.SKULL]))
-    neurons = np.isin(slices["labels"], [head.CORTEX, head.WHITE_MATTER, head.DEEP_GREY, head.VENTRICLE])
+    assert not np.any(
+        np.isin(slices["labels"][inside], [head_anatomy.AIR, head_anatomy.SCALP, head_anatomy.SKULL])
+    )
+    neurons = np.isin(
+        slices["labels"],
+        [head_anatomy.CORTEX, head_anatomy.WHITE_MATTER, head_anatomy.DEEP_GREY, head_anatomy.VENTRICLE],
+    )
     assert np.all(inside[neurons])
 
 
@@ -151,7 +158,7 @@ def test_lesions_are_in_most_subjects_and_bright_on_t2():
     area = slices["lesion_mask"].sum((1, 2))
     assert np.mean(area > 20) > 0.7 and area.max() < 0.05 * 256**2
     lesion = slices["image"][..., 0][slices["lesion_mask"]].mean()
-    assert lesion > 1.3 * slices["image"][..., 0][slices["labels"] == head.WHITE_MATTER].mean()
+    assert lesion > 1.3 * slices["image"][..., 0][slices["labels"] == head_anatomy.WHITE_MATTER].mean()
     assert not subjects("t2")["lesion_mask"].any()
 
 
