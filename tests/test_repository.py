@@ -49,6 +49,7 @@ MAY_IMPORT = {
         for each in ("baselines", "forward_models", "measures", "perceptual")
     },
     "training": {"game", "configuration", "data.pipeline", "data.formats", "review.catalogue"},
+    "shortcuts": {"configuration", "data", "game", "models", "training"} | LEAVES,
 }
 # Dependencies that move fast are kept in one place each.
 AT_HOME = {
