@@ -25,7 +25,9 @@ def agatston(
     connectivity: int,
     tube_voltage: int,
 ) -> np.ndarray:
-    """Agatston score of non-contrast CT `(B, D, H, W, 1)` in HU: `(B,)`, in [0, inf), lower is less calcium.
+    """Agatston score of non-contrast CT `(B, D, H, W, 1)` in HU: `(B,)` in Agatston units, in [0, inf).
+
+    `sum_slices sum_lesions area weight(max HU) * slice_increment / 3`; no direction, lower is less calcium.
 
     In each axial slice (D is cranio-caudal) connected pixels at or above the first threshold inside the
     coronary `region` (a mask of the same shape) are a lesion if they cover at least `minimum_area` mm^2; a
@@ -48,8 +50,13 @@ def agatston(
         raise UserError(f"tube_voltage must be one of {sorted(AGATSTON_THRESHOLDS)} kV, not {tube_voltage}")
     if connectivity not in (1, 2):
         raise UserError(f"connectivity must be 1 (faces) or 2 (corners too), not {connectivity}")
-    if np.shape(spacing) != (2,) or not (np.asarray(spacing) > 0).all() or not slice_increment > 0:
+    if not np.isin(region, (0, 1)).all():
+        raise UserError("the region holds values other than 0 and 1: give a mask of the coronaries")
+    lengths = np.append(np.asarray(spacing, float).ravel(), slice_increment)
+    if np.shape(spacing) != (2,) or not (np.isfinite(lengths) & (lengths > 0)).all():
         raise UserError("spacing must be (dy, dx) in mm and slice_increment a positive distance in mm")
+    if not minimum_area >= 0:
+        raise UserError(f"minimum_area must be 0 mm^2 or more, not {minimum_area}")
     pixel = float(np.prod(spacing))
     structure = ndimage.generate_binary_structure(2, connectivity)
     thresholds = AGATSTON_THRESHOLDS[tube_voltage]

@@ -32,7 +32,11 @@ class Froc:
 
 
 def _points(name: str, points, rank: int) -> np.ndarray:
-    points = np.asarray(points, float).reshape(-1, rank)
+    points = np.asarray(points, float)
+    if points.size == 0:
+        return np.zeros((0, rank))
+    if points.ndim != 2 or points.shape[1] != rank:
+        raise UserError(f"the {name} must be (N, {rank}) positions for {rank} spacings, not {points.shape}")
     if not np.isfinite(points).all():
         raise UserError(f"the {name} hold positions that are not finite")
     return points
@@ -45,14 +49,22 @@ def match_points(candidates, scores, lesions, *, spacing, tolerance) -> Matches:
     is one distance, or one radius for each lesion as in LUNA16. The criterion decides the curve, so it is
     stated.
     """
-    spacing = np.asarray(spacing, float)
+    spacing, tolerance = np.asarray(spacing, float), np.asarray(tolerance, float)
+    if spacing.ndim != 1 or not (spacing > 0).all() or not (tolerance >= 0).all():
+        raise UserError(
+            "spacing must hold a positive value in mm for each axis, and tolerance be 0 mm or more"
+        )
     candidates, lesions = (
         _points("candidates", candidates, spacing.size),
         _points("lesions", lesions, spacing.size),
     )
     scores = np.asarray(scores, float).ravel()
-    if scores.size != len(candidates) or np.isnan(scores).any():
-        raise UserError(f"{len(candidates)} candidates need as many scores, none NaN; got {scores.size}")
+    if scores.size != len(candidates) or not np.isfinite(scores).all():
+        raise UserError(f"{len(candidates)} candidates need as many finite scores; got {scores.size}")
+    if tolerance.shape not in ((), (len(lesions),)):
+        raise UserError(
+            f"tolerance is one distance or one per lesion ({len(lesions)}), not {tolerance.shape}"
+        )
     if not len(lesions) or not len(candidates):
         return Matches(scores, np.full(len(candidates), -1), len(lesions))
     distance = np.linalg.norm((candidates[:, None] - lesions[None]) * spacing, axis=-1)
@@ -68,11 +80,14 @@ def match_components(score_map, lesion_labels, *, threshold: float) -> Matches:
     A component (touching by faces) scores its maximum and hits the lesion of `lesion_labels` (0 background,
     1..M) that it overlaps most; one that touches no lesion is false.
     """
-    score_map, labels = np.asarray(score_map, float), np.asarray(lesion_labels).astype(int)
-    if score_map.shape != labels.shape or np.isnan(score_map).any():
+    score_map, given = np.asarray(score_map, float), np.asarray(lesion_labels, float)
+    if score_map.shape != given.shape or not np.isfinite(score_map).all() or np.isnan(threshold):
         raise UserError(
-            f"the score map {score_map.shape} must be free of NaN and of the labels' shape {labels.shape}"
+            f"the score map {score_map.shape} must be finite and of the labels' shape {given.shape}"
         )
+    if not np.isfinite(given).all() or (given < 0).any() or (given != np.floor(given)).any():
+        raise UserError("the lesion labels must be whole numbers from 0 up")
+    labels = given.astype(int)
     components, count = ndimage.label(score_map >= threshold)
     present = np.unique(labels[labels > 0])
     scores, hits = [], []
@@ -111,8 +126,15 @@ def froc(cases: Sequence[Matches]) -> Froc:
 
 
 def sensitivity_at(curve: Froc, rates) -> np.ndarray:
-    """Sensitivity at each rate of false positives per image: the highest the curve reaches without exceeding
-    it."""
+    """Sensitivity at each rate of false positives per image, `max {TPR: FPPI <= rate}`: `(rates,)`, in [0,
+    1].
+
+    Higher is better: the points of a FROC curve that papers print (Bunch et al. 1978). The highest the curve
+    reaches without exceeding the rate; nothing is interpolated, which would credit thresholds that do not
+    exist.
+    """
+    if not (np.asarray(rates, float) >= 0).all() or np.size(rates) == 0:
+        raise UserError(f"rates must be false positives per image, 0 or more, not {rates}")
     reached = [curve.sensitivity[curve.false_positives <= rate].max() for rate in np.atleast_1d(rates)]
     return np.array(reached)
 
@@ -121,7 +143,7 @@ LUNA16_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def froc_score(curve: Froc, *, rates) -> float:
-    """Mean sensitivity at the given rates of false positives per image: in [0, 1], higher is better.
+    """Mean of `sensitivity_at` the given rates of false positives per image: in [0, 1], higher is better.
 
     The competition metric of LUNA16 with `LUNA16_RATES` (Setio et al. 2017), read off the steps of the curve
     without interpolation between them.

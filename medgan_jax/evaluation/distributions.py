@@ -92,12 +92,13 @@ def frechet_distance(
 ) -> FrechetDistance:
     """Fréchet distance between real and generated images `(N, [D], H, W, C)` in the features of `extractor`.
 
-    In squared units of the features, at least 0, lower is better. Called 'fid' with Inception-v3 and
+    `|m_x - m_y|^2 + Tr(S_x + S_y - 2 (S_x S_y)^(1/2))` (Heusel et al. 2017) in squared feature units, in
+    [0, inf), lower is better. Called 'fid' with Inception-v3 and
     'fd[name]' with anything else. `n` images of each set are used, the first n, and it must be stated: values
     with different n cannot be compared. Below 2,000 the kernel distance is reported beside, since the Fréchet
     distance is then mostly bias. Images must be in the range that the extractor expects, both sets alike.
     """
-    if n < 2 or len(real) < n or len(generated) < n:
+    if n != int(n) or n < 2 or len(real) < n or len(generated) < n:
         raise UserError(
             f"n = {n} images of each set are asked for, but there are {len(real)} real and "
             f"{len(generated)} generated; n must be at least 2"
@@ -130,6 +131,8 @@ def kernel_distance(real, generated, *, subsets: int, subset_size: int, seed: in
     """
     real, generated = _features("real", real, 2), _features("generated", generated, 2)
     _same_width(real, generated)
+    if subsets < 1:
+        raise UserError(f"at least one subset is needed, not {subsets}")
     if not 2 <= subset_size <= min(len(real), len(generated)):
         raise UserError(f"subset_size must be 2 to {min(len(real), len(generated))}, not {subset_size}")
     generator = np.random.default_rng(seed)
@@ -150,11 +153,16 @@ def _polynomial_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def log_determinant_ratio(real, generated, *, eps: float) -> float:
-    """`(log det S_generated - log det S_real) / d` with `eps` added to the diagonals: below 0 is less spread.
+    """`(log det S_generated - log det S_real) / d` with `eps` added to the diagonals: in (-inf, inf), no
+    direction.
 
-    A mode collapse in some directions of feature space shows as a large negative value. `eps` in squared
-    units.
+    Dimensionless; 0 is equal spread, below 0 is less. A mode collapse in some directions of feature space
+    shows as a large negative value, also where the Fréchet distance hides it in a sum; the covariance of
+    determinantal diversity (Kulesza and Taskar 2012). `eps` in squared feature units decides how empty
+    directions count, so state it.
     """
+    if not eps >= 0:
+        raise UserError(f"eps must be 0 or more, in squared units of the features, not {eps}")
     real, generated = _features("real", real, 2), _features("generated", generated, 2)
     _same_width(real, generated)
     logs = [
@@ -176,12 +184,14 @@ class DifferentBins:
 
 
 def ndb(real, generated, *, bins: int, significance: float, seed: int) -> DifferentBins:
-    """Number of statistically different bins (Richardson and Weiss 2018): 0 to `bins`, lower is better.
+    """Number of statistically different bins (Richardson and Weiss 2018): in [0, bins], lower is better.
 
-    k-means of the real features makes the bins; in each, a two-proportion z-test compares the shares of real
-    and generated samples, Bonferroni-corrected over bins. An empty bin of the generated set is a missing
-    mode. Power grows with the number of samples, so compare equal ones.
+    `#{b: p_b < significance}`. k-means of the real features makes the bins; in each, a two-proportion z-test
+    compares the shares of real and generated samples, Bonferroni-corrected over bins. An empty bin of the
+    generated set is a missing mode. Power grows with the number of samples, so compare equal ones.
     """
+    if not (bins >= 2 and 0 < significance < 1):
+        raise UserError("at least 2 bins are needed, and a significance between 0 and 1")
     real, generated = _features("real", real, bins), _features("generated", generated, 2)
     _same_width(real, generated)
     centre, scale = real.mean(0), np.where(real.std(0) > 0, real.std(0), 1)
@@ -215,6 +225,8 @@ def birthday_test(features, *, threshold: float) -> BirthdayTest:
     If batches of s samples hold duplicates about half of the time, the support is about s^2 samples.
     Calibrate the threshold on real pairs, and look at the pairs found.
     """
+    if not threshold >= 0:
+        raise UserError(f"threshold must be a distance, 0 or more, not {threshold}")
     features = _features("generated", features, 2)
     distance = np.sqrt(np.maximum(np.sum((features[:, None] - features[None]) ** 2, axis=-1), 0))
     pairs = np.argwhere(np.triu(distance <= threshold, 1))

@@ -65,7 +65,10 @@ def tstr(
 ) -> list[Arm]:
     """Train-on-real (TRTR), train-on-synthetic (TSTR), on both (TSRTR), all tested on the same real images.
 
-    `score(predictions, labels)` gives one value per test case, higher is better (1 for right, or Dice). TSTR
+    The measure of Esteban et al. 2017, `mean score(fit(synthetic), real test)`, in the unit and range of the
+    caller's `score`, any in (-inf, inf). A synthetic set that reaches TRTR may still hold copies of it: see
+    `nearest_distances`. `score(predictions, labels)` gives one value per test case, higher is better (1 for
+    right, or Dice). TSTR
     and TSRTR run for every number in `n_synthetic`. Each arm carries its spread over `seeds`, and the
     difference to TRTR, paired by case and averaged over seeds, with a bootstrap interval over
     `test_patients`. The last arm, TRTS, tests the model of real images on the synthetic ones: a check of

@@ -106,7 +106,7 @@ def _score(
 
 
 def object_f1(prediction, reference, *, empty_policy: str, pooled: bool = False) -> np.ndarray | float:
-    """F1 of detected objects, in [0, 1], higher is better.
+    """F1 of detected objects, in [0, 1], higher is better (GlaS: Sirinukunwattana et al. 2017).
 
     A predicted object is true if it covers at least half of its mate, else false; a reference object that no
     predicted one covers to half is missed. `2 P R / (P + R)` of these counts. 0 when one side is empty.
@@ -150,7 +150,8 @@ def object_dice(prediction, reference, *, empty_policy: str, pooled: bool = Fals
     """Object Dice, in [0, 1], higher is better: Dice of every object with its mate, weighted by size, both
     ways.
 
-    `1/2 [sum_i |S_i|/|S| Dice(S_i, G*) + sum_j |G_j|/|G| Dice(G_j, S*)]`; an object without a mate scores 0.
+    `1/2 [sum_i |S_i|/|S| Dice(S_i, G*) + sum_j |G_j|/|G| Dice(G_j, S*)]`; an object without a mate scores 0
+    (GlaS: Sirinukunwattana et al. 2017). Relabelling touching objects by components changes it.
     """
     images = _images(prediction, reference, np.ones(np.ndim(prediction) - 2), empty_policy)
 
@@ -169,10 +170,10 @@ def object_hausdorff(
 ) -> np.ndarray | float:
     """Object Hausdorff distance in mm, in [0, inf), lower is better: the review's OH.
 
-    Weighted as `object_dice`, with the Hausdorff distance over all voxels of an object and its mate (not over
-    contours); where nothing overlaps, the mate is the object at the smallest Hausdorff distance. Pooled, an
-    object in an image without any object of the other side counts as the image's diagonal. `spacing` is
-    `(rank,)` mm.
+    Of GlaS (Sirinukunwattana et al. 2017). Weighted as `object_dice`, with the Hausdorff distance over all
+    voxels of an object and its mate (not over contours); where nothing overlaps, the mate is the object at
+    the smallest Hausdorff distance. Pooled, an object in an image without any object of the other side counts
+    as the image's diagonal. `spacing` is `(rank,)` mm.
     """
     images = _images(prediction, reference, spacing, empty_policy)
 

@@ -37,14 +37,15 @@ def channelised_hotelling_observer(present, absent, *, channels: np.ndarray, tra
 
     The images' channel outputs `(count,)` have a template `S^-1 (mean present - mean absent)`, S the mean of
     the two covariances, from the first `train` images of either set; the rest are scored (Myers and Barrett
-    1987). Testing on the training images flatters. Higher is better; area 0.5 is chance. Follows human
-    readers in noise-limited tasks.
+    1987). Testing on the training images flatters. The area under the ROC is in [0, 1], higher is better, 0.5
+    is chance. Follows human readers in noise-limited tasks.
     """
     present, absent, channels = (np.asarray(x, float) for x in (present, absent, channels))
-    if present.ndim != 3 or absent.shape[1:] != present.shape[1:] or channels.shape[1:] != present.shape[1:]:
+    shapes = (absent.shape[1:], channels.shape[1:])
+    if present.ndim != 3 or any(shape != present.shape[1:] for shape in shapes):
         raise UserError("images must be (N, H, W) and channels (count, H, W) of one size")
-    if not (np.isfinite(present).all() and np.isfinite(absent).all()):
-        raise UserError("the images hold NaN or Inf")
+    if not all(np.isfinite(x).all() for x in (present, absent, channels)):
+        raise UserError("the images or channels hold NaN or Inf")
     if not len(channels) < train < min(len(present), len(absent)):
         raise UserError(
             f"train must exceed the {len(channels)} channels and leave images to test: "
@@ -74,15 +75,17 @@ class Mtf:
 
 
 def mtf_from_edge(region, *, spacing: float, oversampling: int = 4) -> Mtf:
-    """MTF of a slanted straight edge in a region `(H, W)` with square pixels of `spacing` mm; higher is
-    sharper.
+    """MTF `|FFT(LSF)|` of a slanted straight edge in a region `(H, W)` with square pixels of `spacing` mm.
 
+    `mtf50`, the frequency where it falls to a half, is in cycles/mm, in [0, inf), higher is better (sharper).
     The edge may run along either axis and must be tilted by a few degrees, so that rows sample it at
     different places (ISO 12233): a line fitted to the centroids of the rows' derivatives places every pixel
     relative to the edge; bins of `1 / oversampling` pixel give the edge spread, its derivative, tapered at
     the ends, the line spread, whose Fourier transform, less the transfer of binning and differencing, is the
-    MTF. `mtf50` is NaN if it never falls to 0.5.
+    MTF. `mtf50` is NaN if it never falls to 0.5. Sharpening by a non-linear network need not show at other
+    contrasts: measure at the contrast of the task.
     """
+    _check_sampling(spacing, oversampling)
     region = np.asarray(region, float)
     if region.ndim != 2 or min(region.shape) < 8:
         raise UserError(f"an edge needs a region (H, W) of at least 8 x 8 pixels, not {region.shape}")
@@ -104,15 +107,21 @@ def mtf_from_disc(
     As `mtf_from_edge`, averaged over all directions: for the round inserts of a Catphan. Pixels within half a
     radius of the rim are used, so the disc must be uniform and stand alone.
     """
+    _check_sampling(spacing, oversampling)
     region = np.asarray(region, float)
-    if region.ndim != 2 or not np.isfinite(region).all():
-        raise UserError("a disc needs a finite region (H, W)")
+    if region.ndim != 2 or not np.isfinite(region).all() or not radius > 0:
+        raise UserError("a disc needs a finite region (H, W) and a positive radius")
     rows, columns = np.mgrid[: region.shape[0], : region.shape[1]]
     distance = np.hypot(rows - centre[0], columns - centre[1]) - radius
     near = np.abs(distance) <= radius / 2
     if near.sum() < 64:
         raise UserError("the disc has too few pixels about its rim in this region")
     return _mtf_from_distances(distance[near], region[near], spacing, oversampling)
+
+
+def _check_sampling(spacing: float, oversampling: int) -> None:
+    if not (spacing > 0 and np.isfinite(spacing) and oversampling >= 1):
+        raise UserError("spacing must be a positive distance in mm, and oversampling at least 1")
 
 
 def _edge_line(region: np.ndarray) -> tuple[float, float]:

@@ -32,11 +32,14 @@ class OpinionScore:
 
 
 def _ratings(ratings, scale: tuple[int, int] | None) -> np.ndarray:
-    ratings = np.asarray(ratings, float)
+    try:
+        ratings = np.asarray(ratings, float)
+    except ValueError:
+        raise UserError("every reader needs a row of equal length: NaN stands for a missing rating") from None
     if ratings.ndim != 2 or 0 in ratings.shape:
         raise UserError(f"ratings must be (readers, cases), not shape {ratings.shape}")
-    if np.isnan(ratings).all():
-        raise UserError("there is no rating at all")
+    if np.isnan(ratings).all() or np.isinf(ratings).any():
+        raise UserError("there is no rating at all, or one is infinite: NaN stands for a missing one")
     if scale is not None:
         given = ratings[~np.isnan(ratings)]
         if ((given < scale[0]) | (given > scale[1]) | (given != np.floor(given))).any():
@@ -47,12 +50,15 @@ def _ratings(ratings, scale: tuple[int, int] | None) -> np.ndarray:
 def mean_opinion_score(
     ratings, *, scale: tuple[int, int], resamples: int, confidence: float, seed: int
 ) -> OpinionScore:
-    """Mean opinion score of one method from `(readers, cases)` ratings on `scale`, such as (1, 5); higher is
-    better.
+    """Mean opinion score, `mean of all ratings`, of one method from `(readers, cases)` ratings on `scale`.
 
-    Serves every rated quality: overall quality, noise suppression, artefact reduction. The interval draws
+    A rating in [scale], such as [1, 5]; higher is better (ITU-T P.800 of 1996). Serves every rated quality
+    of the review's Table 1 (Kazeminia et al. 2020): overall quality, noise suppression, artefact reduction.
+    Ratings are ordinal, so the median is beside the mean. The interval draws
     readers and, independently, cases with replacement, so it speaks about other readers and other cases too.
     """
+    if resamples < 1 or not 0 < confidence < 1:
+        raise UserError("confidence must lie between 0 and 1, and resamples be at least 1")
     ratings = _ratings(ratings, scale)
     generator = np.random.default_rng(seed)
     readers, cases = ratings.shape
@@ -118,9 +124,10 @@ def _signed_rank(difference: np.ndarray) -> float:
 
 
 def fleiss_kappa(ratings, *, categories: Sequence[float]) -> float:
-    """Fleiss' kappa of `(readers, cases)` categories without gaps (Fleiss 1971): at most 1, 0 by chance.
+    """Fleiss' kappa, `(P_o - P_e) / (1 - P_e)`, of `(readers, cases)` categories without gaps (Fleiss 1971).
 
-    NaN when all ratings are one category, where agreement by chance is certain.
+    In [-1, 1], higher is better, 0 by chance. Ignores how far apart ordinal ratings are: then use
+    `krippendorff_alpha`. NaN when all ratings are one category, where agreement by chance is certain.
     """
     ratings = _ratings(ratings, None)
     if np.isnan(ratings).any() or len(ratings) < 2:
@@ -137,9 +144,9 @@ def fleiss_kappa(ratings, *, categories: Sequence[float]) -> float:
 
 
 def krippendorff_alpha(ratings, *, level: str) -> float:
-    """Krippendorff's alpha of `(readers, cases)` ratings with gaps (NaN): at most 1, 0 by chance, below 0 is
-    discord.
+    """Krippendorff's alpha, `1 - D_o / D_e`, of `(readers, cases)` ratings with gaps (NaN): in [-1, 1].
 
+    Higher is better, 0 by chance, below 0 is discord. The level must be named, since the values differ:
     `level` of the differences: 'nominal', 'ordinal' (by ranks) or 'interval' (squares). Cases with one rating
     do not count; NaN when all ratings are equal (Krippendorff 2011).
     """
@@ -172,10 +179,11 @@ def _squared_differences(values: np.ndarray, totals: np.ndarray, level: str) -> 
 
 
 def quadratic_kappa(first, second, *, categories: Sequence[float]) -> float:
-    """Quadratic-weighted kappa of two readers' ordinal ratings `(N,)`: at most 1, 0 by chance; ranks weigh by
-    square.
+    """Quadratic-weighted kappa, `1 - sum w o / sum w e`, of two readers' ordinal ratings `(N,)`: in [-1, 1].
 
-    NaN when both readers always give one and the same category.
+    Higher is better, 0 by chance; `w = (i - j)^2` of the ranks i and j (Cohen 1968). All possible categories
+    must be given: leaving out unused ones changes the ranks. NaN when both readers always give one and the
+    same category.
     """
     table = _ratings([first, second], None)
     if np.isnan(table).any() or not np.isin(table, categories).all():
@@ -212,7 +220,8 @@ def visual_turing(called_real, is_real, *, margin: float, confidence: float) -> 
     """Statistics of a visual Turing test: `(readers, cases)` answers (1 real, 0 generated) and `(cases,)`
     truth.
 
-    Accuracy with Wilson's interval; exact binomial test against one half; two one-sided exact tests (TOST)
+    Accuracy `correct / answers` in [0, 1], for the generator lower is better down to one half, with Wilson's
+    interval; exact binomial test against one half; two one-sided exact tests (TOST)
     that it lies within `margin` of one half, since a large p-value of the first is no evidence of equality:
     it takes about 214 answers to show equivalence within 0.10. d' and criterion of signal detection with the
     log-linear correction (Hautus 1995); a criterion above 0 means that readers lean to "generated". All
@@ -220,6 +229,8 @@ def visual_turing(called_real, is_real, *, margin: float, confidence: float) -> 
     for one value per reader.
     """
     answers, truth = _ratings(called_real, (0, 1)), np.asarray(is_real)
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence must lie between 0 and 1, not {confidence}")
     if np.isnan(answers).any() or truth.shape != answers.shape[1:] or not np.isin(truth, (0, 1)).all():
         raise UserError("every reader must answer every case, and every case be real (1) or generated (0)")
     if truth.min() == truth.max():
@@ -253,19 +264,27 @@ def visual_turing(called_real, is_real, *, margin: float, confidence: float) -> 
     )
 
 
+def _answers(given, truth) -> tuple[np.ndarray, np.ndarray]:
+    answers, truth = _ratings(given, (0, 1)), np.asarray(truth)
+    if truth.shape != answers.shape[1:] or not np.isin(truth, (0, 1)).all():
+        raise UserError(f"the truth must be 0 or 1 for each of {answers.shape[1]} cases, not {truth.shape}")
+    return answers, truth
+
+
 def reader_accuracies(called_real, is_real) -> np.ndarray:
     """Share of right answers of each reader, `(readers, cases)` and `(cases,)` -> `(readers,)`."""
-    answers, truth = _ratings(called_real, (0, 1)), np.asarray(is_real)
+    answers, truth = _answers(called_real, is_real)
     return np.nanmean(np.where(np.isnan(answers), np.nan, answers == truth), axis=1)
 
 
 def correct_detection(found, present) -> tuple[float, float, float]:
-    """The review's "correct detection": share of cases that readers judged rightly, with Wilson's 95 %
-    interval.
+    """The review's "correct detection" (Kazeminia et al. 2020, Table 1), `right / given`, with Wilson's 95 %
+    interval: in [0, 1], higher is better.
 
-    `found` `(readers, cases)` and `present` `(cases,)` are 0 or 1.
+    `found` `(readers, cases)` and `present` `(cases,)` are 0 or 1, missing answers NaN. Cases with and
+    without a finding are pooled: report sensitivity and specificity too where they differ.
     """
-    answers, truth = _ratings(found, (0, 1)), np.asarray(present)
+    answers, truth = _answers(found, present)
     given = ~np.isnan(answers)
     correct = int(np.sum((answers == truth) & given))
     total = int(given.sum())

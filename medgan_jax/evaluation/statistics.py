@@ -115,6 +115,8 @@ def bootstrap_interval(
 
 def wilson_interval(successes: int, n: int, *, confidence: float) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927); sound for small n and for 0 or n successes."""
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence must lie between 0 and 1, not {confidence}")
     if not 0 <= successes <= n or n < 1:
         raise UserError(f"{successes} of {n} is no proportion")
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
@@ -268,7 +270,12 @@ def rank_methods(
     names = tuple(values)
     if len(names) < 2:
         raise UserError("a ranking needs at least two methods")
-    table = np.stack([_values(values[name], name) for name in names])
+    rows = [_values(values[name], name) for name in names]
+    if len({row.size for row in rows}) > 1:
+        raise UserError(f"all methods need the same cases, not {[row.size for row in rows]} of them")
+    if resamples < 1 or not 0 < confidence < 1:
+        raise UserError("confidence must lie between 0 and 1, and resamples be at least 1")
+    table = np.stack(rows)
     table[:, np.isnan(table).any(axis=0)] = np.nan
     means = np.stack([patient_means(row, patients)[0] for row in table])
     n = means.shape[1]
@@ -301,8 +308,10 @@ def delong_interval(scores, labels, *, confidence: float) -> Interval:
     """
     scores, labels = _values(scores, "scores"), np.asarray(labels)
     positive, negative = scores[labels == 1], scores[labels == 0]
-    if positive.size + negative.size != scores.size or min(positive.size, negative.size) < 2:
-        raise UserError("labels must be 0 or 1, with at least two of each, one per score")
+    if labels.shape != scores.shape or positive.size + negative.size != scores.size:
+        raise UserError("labels must be 0 or 1, one per score")
+    if min(positive.size, negative.size) < 2 or np.isnan(scores).any() or not 0 < confidence < 1:
+        raise UserError("at least two scores of each class, none NaN, and a confidence in (0, 1) are needed")
     larger = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
     area = float(larger.mean())
     variance = larger.mean(1).var(ddof=1) / positive.size + larger.mean(0).var(ddof=1) / negative.size
@@ -316,8 +325,8 @@ def bootstrap_auc(scores, labels, *, patients, resamples: int, confidence: float
     scores, labels, patients = _values(scores, "scores"), np.asarray(labels), np.asarray(patients)
     if labels.shape != scores.shape or patients.shape != scores.shape or not np.isin(labels, (0, 1)).all():
         raise UserError("scores, labels (0 or 1) and patients must be one per case")
-    if labels.min() == labels.max():
-        raise UserError("an area under the ROC curve needs both classes")
+    if labels.min() == labels.max() or np.isnan(scores).any():
+        raise UserError("an area under the ROC curve needs both classes, and scores without NaN")
     names, index = np.unique(patients, return_inverse=True)
     groups = [np.flatnonzero(index == i) for i in range(names.size)]
     generator, sampled = np.random.default_rng(seed), []
@@ -339,9 +348,12 @@ def _auc(scores: np.ndarray, labels: np.ndarray) -> float:
 def mcnemar(first_correct, second_correct) -> float:
     """Exact p-value of McNemar's test that two classifiers err equally often on the same cases (McNemar
     1947)."""
-    first, second = np.asarray(first_correct, bool), np.asarray(second_correct, bool)
+    first, second = np.asarray(first_correct), np.asarray(second_correct)
     if first.shape != second.shape:
         raise UserError("McNemar's test needs both classifiers on the same cases")
+    if not (np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all()):
+        raise UserError("McNemar's test takes 1 for right and 0 for wrong")
+    first, second = first.astype(bool), second.astype(bool)
     only_first, only_second = int(np.sum(first & ~second)), int(np.sum(~first & second))
     if only_first + only_second == 0:
         return 1.0

@@ -193,12 +193,13 @@ def hausdorff(
     boundary: str,
     empty_policy: str,
 ) -> np.ndarray:
-    """Hausdorff distance of two surfaces, `(B,)` in mm, in [0, inf), lower is better.
+    """Hausdorff distance of two surfaces, `max(max d_AB, max d_BA)`: `(B,)` in mm, in [0, inf), lower is
+    better.
 
     `percentile=None` is the maximum; 95 is HD95, of which there are two: `definition='max_of_directed'` (the
     larger of the two directed percentiles: MONAI, MetricsReloaded, DeepMind) and `'pooled'` (the percentile
     of both directions together: MedPy). They differ; for the maximum they agree. One stray voxel sets the
-    maximum.
+    maximum (Huttenlocher et al. 1993; how tools disagree: Podobnik and Vrtovec 2024).
     """
     _check_choice("definition", definition, DEFINITIONS)
     if percentile is not None and not 0 < percentile <= 100:
@@ -225,31 +226,41 @@ def _weighted_means(d: SurfaceDistances) -> tuple[float, float]:
 
 
 def asd(prediction, reference, *, spacing, boundary: str, empty_policy: str) -> np.ndarray:
-    """Average surface distance, directed from the prediction to the reference: `(B,)` in mm, lower is better.
+    """Average surface distance, `mean d_AB`, from the prediction A to the reference B: `(B,)` in mm, in [0,
+    inf).
 
-    Missing parts of the reference cost nothing in this direction: `assd` and `masd` are symmetric.
+    Lower is better (Heimann et al. 2009, one direction). Missing parts of the reference cost nothing in this
+    direction: `assd` and `masd` are symmetric.
     """
     measure = lambda d: _weighted_means(d)[0]  # noqa: E731
     return _each_case(prediction, reference, spacing, boundary, empty_policy, measure, 0.0, None)
 
 
 def masd(prediction, reference, *, spacing, boundary: str, empty_policy: str) -> np.ndarray:
-    """Mean of the two directed average surface distances, `(mean d_AB + mean d_BA) / 2`: `(B,)` in mm, lower
-    is better."""
+    """Mean of the two directed average surface distances, `(mean d_AB + mean d_BA) / 2`: `(B,)` in mm.
+
+    In [0, inf), lower is better; MASD of Metrics Reloaded (Maier-Hein et al. 2024). Both directions weigh the
+    same, unlike in `assd`, where the larger surface counts more.
+    """
     measure = lambda d: sum(_weighted_means(d)) / 2  # noqa: E731
     return _each_case(prediction, reference, spacing, boundary, empty_policy, measure, 0.0, None)
 
 
 def msd(prediction, reference, *, spacing, boundary: str, empty_policy: str) -> np.ndarray:
-    """The review's "mean surface distance", ambiguous in the literature (directed or not): here `masd`."""
+    """Mean surface distance of the review (Kazeminia et al. 2020, Table 1), here `(mean d_AB + mean d_BA) /
+    2`.
+
+    `(B,)` in mm, in [0, inf), lower is better. The name is ambiguous in the literature, where it is directed
+    as often as not: this is `masd`, and `asd` the directed one. Say which.
+    """
     return masd(prediction, reference, spacing=spacing, boundary=boundary, empty_policy=empty_policy)
 
 
 def assd(prediction, reference, *, spacing, boundary: str, empty_policy: str) -> np.ndarray:
-    """Average symmetric surface distance, `(sum d_AB + sum d_BA) / (|A| + |B|)`: `(B,)` in mm, lower is
-    better.
+    """Average symmetric surface distance, `(sum d_AB + sum d_BA) / (|A| + |B|)`: `(B,)` in mm, in [0, inf).
 
-    The review's ASD. Both directions are pooled, so the larger surface counts more than in `masd`.
+    Lower is better (Heimann et al. 2009). The review's ASD. Both directions are pooled, so the larger surface
+    counts more than in `masd`.
     """
 
     def measure(d: SurfaceDistances) -> float:

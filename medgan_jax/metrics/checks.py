@@ -64,12 +64,15 @@ def case_mean(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Mean over all but the first axis, `(B, ...) -> (B,)`, inside `mask` (non-zero is inside) where one is
     given.
 
-    A mask broadcasts against `x`, so `(B, H, W, 1)` serves any number of channels. An empty mask gives NaN.
+    A mask broadcasts against `x`, so `(B, H, W, 1)` serves any number of channels. An empty mask gives NaN,
+    and so does one that holds NaN or Inf itself.
     """
     if mask is None:
         return case_sum(x) / (x.size // x.shape[0])
-    inside = jnp.broadcast_to(jnp.asarray(mask) != 0, x.shape)
-    return divide(case_sum(jnp.where(inside, x, 0)), case_sum(inside.astype(x.dtype)))
+    mask = jnp.broadcast_to(jnp.asarray(mask), x.shape)
+    inside = mask != 0
+    mean = divide(case_sum(jnp.where(inside, x, 0)), case_sum(inside.astype(x.dtype)))
+    return undefined_unless(all_finite(mask), mean)
 
 
 def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

@@ -4,9 +4,9 @@ other.
 Every function takes `(scores, labels)`, in this order. The first axis counts cases and all others are pooled,
 so `(B, H, W, C)`, `(B, D, H, W, C)` and `(B, N)` give `(B,)`; one set of N image-level scores, `(N,)`, gives
 a scalar. A score is positive when `score >= threshold`. `mask` (non-zero is counted) leaves out pixels, such
-as those outside the field of view. Undefined values are NaN: no positives for recall, one class for AUC,
-labels other than 0 and 1, NaN scores. Pixel-level accuracy and specificity are inflated by background: report
-a region.
+as those outside the field of view. All values are dimensionless, thresholds have the scores' unit. Undefined
+values are NaN: no positives for recall, one class for AUC, labels other than 0 and 1, NaN or infinite scores.
+Pixel-level accuracy and specificity are inflated by background: report a region.
 """
 
 from functools import partial
@@ -43,10 +43,14 @@ def _rows(scores, labels, mask) -> _Rows:
     if scores.ndim == 0:
         raise ValueError("scores need at least one axis")
     counted = jnp.ones(scores.shape, bool) if mask is None else jnp.broadcast_to(mask, scores.shape) != 0
+    shape_given = scores.shape
     shape = scores.shape[:1] if scores.ndim > 1 else ()
     scores, labels, counted = (x.reshape(*(shape or (1,)), -1) for x in (scores, labels, counted))
     sound = jnp.isfinite(scores) & ((labels == 0) | (labels == 1))
     valid = jnp.all(sound | ~counted, axis=1)
+    if mask is not None:
+        finite = jnp.broadcast_to(jnp.isfinite(jnp.asarray(mask)), shape_given)
+        valid = valid & jnp.all(finite.reshape(counted.shape), axis=1)
     scores = jnp.where(counted & jnp.isfinite(scores), scores, 0)
     return _Rows(scores, counted & (labels == 1), counted & (labels == 0), valid, shape)
 
@@ -79,47 +83,69 @@ def confusion_counts(
 
 
 def accuracy(scores, labels, *, threshold, mask=None) -> jax.Array:
-    """`(TP + TN) / all`: in [0, 1], higher is better. Misleading under imbalance: report `prevalence` beside
-    it."""
+    """Accuracy, `(TP + TN) / (TP + FP + FN + TN)`: in [0, 1], higher is better (Kazeminia et al. 2020, Table
+    1).
+
+    Misleading under imbalance, where calling nothing positive scores the share of negatives: report
+    `prevalence` and `balanced_accuracy` beside it.
+    """
     tp, fp, fn, tn = confusion_counts(scores, labels, threshold=threshold, mask=mask)
     return divide(tp + tn, tp + fp + fn + tn)
 
 
 def prevalence(labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Share of positives among the labels: in [0, 1], no direction."""
+    """Prevalence, `(TP + FN) / all`, the share of positives among the labels: in [0, 1], no direction.
+
+    Belongs beside accuracy and precision, which move with it (Metrics Reloaded, Maier-Hein et al. 2024).
+    """
     tp, fp, fn, tn = confusion_counts(labels, labels, threshold=0.5, mask=mask)
     return divide(tp + fn, tp + fp + fn + tn)
 
 
 def balanced_accuracy(scores, labels, *, threshold, mask=None) -> jax.Array:
-    """`(recall + specificity) / 2`: in [0, 1], higher is better, 0.5 by chance; NaN with one class only."""
+    """Balanced accuracy, `(recall + specificity) / 2`: in [0, 1], higher is better, 0.5 by chance.
+
+    Does not flatter a classifier that always names the larger class (Brodersen et al. 2010). NaN with one
+    class only.
+    """
     tp, fp, fn, tn = confusion_counts(scores, labels, threshold=threshold, mask=mask)
     return (divide(tp, tp + fn) + divide(tn, tn + fp)) / 2
 
 
 def precision(scores, labels, *, threshold, mask=None) -> jax.Array:
-    """`TP / (TP + FP)`: in [0, 1], higher is better; NaN (not 0) when nothing is called positive."""
+    """Precision, `TP / (TP + FP)`: in [0, 1], higher is better (Kazeminia et al. 2020, Table 1).
+
+    NaN, and not 0, when nothing is called positive: scikit-learn's 0 hides that there was no call at all.
+    Falls with the prevalence, so values of different test sets cannot be compared.
+    """
     tp, fp, _, _ = confusion_counts(scores, labels, threshold=threshold, mask=mask)
     return divide(tp, tp + fp)
 
 
 def recall(scores, labels, *, threshold, mask=None) -> jax.Array:
-    """Sensitivity, `TP / (TP + FN)`: in [0, 1], higher is better; NaN without positives in the reference."""
+    """Recall, or sensitivity, `TP / (TP + FN)`: in [0, 1], higher is better (Kazeminia et al. 2020, Table 1).
+
+    NaN without positives in the reference: cases without a lesion must not count as missed ones.
+    """
     tp, _, fn, _ = confusion_counts(scores, labels, threshold=threshold, mask=mask)
     return divide(tp, tp + fn)
 
 
 def specificity(scores, labels, *, threshold, mask=None) -> jax.Array:
-    """`TN / (TN + FP)`: in [0, 1], higher is better; NaN without negatives. Inflated by background pixels."""
+    """Specificity, `TN / (TN + FP)`: in [0, 1], higher is better (Kazeminia et al. 2020, Table 1).
+
+    NaN without negatives. Over pixels it is inflated by background: report it inside a region by `mask`.
+    """
     _, fp, _, tn = confusion_counts(scores, labels, threshold=threshold, mask=mask)
     return divide(tn, tn + fp)
 
 
 def fbeta(scores, labels, *, threshold, beta, mask=None) -> jax.Array:
-    """`(1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP)`: in [0, 1], higher is better; F1 is Dice.
+    """F-score, `(1 + b^2) TP / ((1 + b^2) TP + b^2 FN + FP)`: in [0, 1], higher is better; F1 is Dice.
 
-    Computed from counts and not from precision and recall, so it is 0 and not 0/0 when nothing is found;
-    NaN only when there is neither a positive label nor a positive call.
+    Computed from counts and not from precision and recall (van Rijsbergen 1979), so it is 0 and not 0/0 when
+    nothing is found; NaN only when there is neither a positive label nor a positive call. `beta > 1` weighs
+    recall more. Per case: a macro average is the mean of these, a micro average needs the pooled counts.
     """
     tp, fp, fn, _ = confusion_counts(scores, labels, threshold=threshold, mask=mask)
     weight = beta * beta
@@ -128,9 +154,10 @@ def fbeta(scores, labels, *, threshold, beta, mask=None) -> jax.Array:
 
 def mcc(scores, labels, *, threshold, mask=None) -> jax.Array:
     """Matthews correlation, `(TP TN - FP FN) / sqrt((TP+FP)(TP+FN)(TN+FP)(TN+FN))`: in [-1, 1], higher is
-    better.
+    better, 0 by chance.
 
-    NaN where the denominator is zero; scikit-learn returns 0 there, which reads as chance.
+    Uses all four counts, so imbalance does not flatter it (Matthews 1975). NaN where the denominator is
+    zero; scikit-learn returns 0 there, which reads as chance.
     """
     tp, fp, fn, tn = confusion_counts(scores, labels, threshold=threshold, mask=mask)
     total = tp + fp + fn + tn
@@ -220,7 +247,8 @@ def roc_curve(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = 
 def youden_threshold(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Threshold with the largest Youden index `TPR - FPR` (Youden 1950); the highest one where several tie.
 
-    In the units of the scores; NaN with one class only. Choose it on validation data and then keep it.
+    In the score's unit, in (-inf, inf), no direction; NaN with one class only. Choose it on validation data
+    and then keep it: one chosen on the test set flatters every metric at a threshold.
     """
     curve = roc_curve(scores, labels, mask=mask)
     index = curve.tpr - curve.fpr
@@ -233,7 +261,8 @@ def youden_threshold(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | 
 def average_precision(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Area under the precision-recall steps, `sum (R_n - R_{n-1}) P_n`: in (0, 1], higher is better.
 
-    Not the trapezoid, which is optimistic. By chance it equals the prevalence. NaN without positives.
+    The average precision of scikit-learn, for rare positives (Davis and Goadrich 2006). Not the trapezoid,
+    which is optimistic. By chance it equals the prevalence. NaN without positives.
     """
     rows = _rows(scores, labels, mask)
     ordered = _descending(rows)
@@ -245,7 +274,11 @@ def average_precision(scores: jax.Array, labels: jax.Array, *, mask: jax.Array |
 
 @jax.jit
 def brier(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Brier score, `mean (p - y)^2`: in [0, 1], lower is better; NaN where a score is not a probability."""
+    """Brier score, `mean (p - y)^2` (Brier 1950): in [0, 1], lower is better.
+
+    NaN where a score is not a probability: logits must pass through a sigmoid first. Mixes calibration with
+    discrimination, and is small at low prevalence whatever the model: compare within one test set.
+    """
     rows = _rows(scores, labels, mask)
     counted = rows.positive | rows.negative
     probable = jnp.all((rows.scores >= 0) & (rows.scores <= 1) | ~counted, axis=1)
@@ -320,18 +353,23 @@ def confusion_matrix(predicted: jax.Array, labels: jax.Array, *, classes: int) -
 
 
 def class_accuracy(predicted: jax.Array, labels: jax.Array, *, classes: int) -> jax.Array:
-    """Share of correct class indices: in [0, 1], higher is better. For binary scores use `accuracy`."""
+    """Share of correct class indices, `trace / sum` of `confusion_matrix`: in [0, 1], higher is better.
+
+    The accuracy of the review's Table 1 (Kazeminia et al. 2020) for more than two classes; for binary scores
+    use `accuracy`. The commonest class dominates it: print the confusion matrix too.
+    """
     matrix = confusion_matrix(predicted, labels, classes=classes)
     return divide(jnp.trace(matrix, axis1=-2, axis2=-1), jnp.sum(matrix, (-2, -1)))
 
 
 @partial(jax.jit, static_argnames=("classes", "weights"))
 def cohen_kappa(predicted: jax.Array, labels: jax.Array, *, classes: int, weights: str) -> jax.Array:
-    """Cohen's kappa, `1 - sum w observed / sum w expected`: at most 1, higher is better, 0 by chance.
+    """Cohen's kappa, `1 - sum w observed / sum w expected`: in [-1, 1], higher is better, 0 by chance.
 
     `weights` on the disagreement of classes i and j: 'none' (1 unless equal), 'linear' (`|i - j|`) or
-    'quadratic' (`(i - j)^2`, for ordered ratings). NaN where chance alone would agree always; scikit-learn
-    returns 0 or NaN there depending on its version.
+    'quadratic' (`(i - j)^2`, for ordered ratings; Cohen 1968). The weights must be named, since the values
+    differ. NaN where chance alone would agree always; scikit-learn returns 0 or NaN there depending on its
+    version.
     """
     matrix = confusion_matrix(predicted, labels, classes=classes)
     distance = jnp.abs(jnp.arange(classes)[:, None] - jnp.arange(classes)[None, :]).astype(matrix.dtype)

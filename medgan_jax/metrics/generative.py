@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from medgan_jax.metrics.checks import as_float, divide, square_root, undefined_unless
+from medgan_jax.metrics.checks import as_float, divide, finite_or_nan, square_root, undefined_unless
 from medgan_jax.metrics.image import Window, ms_ssim, window_mean
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -31,10 +31,10 @@ def _two_sets(real: jax.Array, generated: jax.Array) -> tuple[jax.Array, jax.Arr
 def inception_score(logits: jax.Array, *, splits: int, key: jax.Array | None) -> jax.Array:
     """Inception score of each split, `exp(E KL(p(y|x) || p(y)))`: `(N, classes) -> (splits,)`.
 
-    In [1, classes], higher is better (Salimans et al. 2016); report the mean and SD over splits (10 are
-    customary). `key` shuffles the samples first; None keeps contiguous splits, as the original does. The
-    classifier is the caller's: classes of ImageNet mean nothing on medical images, so this is at best a score
-    of one's own classes. Takes logits, not probabilities, so that no logarithm meets a zero.
+    Dimensionless, in [1, classes], higher is better (Salimans et al. 2016); report the mean and SD over
+    splits (10 are customary). `key` shuffles the samples first; None keeps contiguous splits, as the original
+    does. The classifier is the caller's: classes of ImageNet mean nothing on medical images, so this is at
+    best a score of one's own classes. Takes logits, not probabilities, so that no logarithm meets a zero.
     """
     logits = as_float(logits)
     if logits.ndim != 2 or not 1 <= splits <= logits.shape[0]:
@@ -56,9 +56,10 @@ def kid(
 ) -> jax.Array:
     """Kernel distance of each random subset: unbiased MMD^2 with `k(x, y) = (x.y / d + 1)^3`, `(subsets,)`.
 
-    Lower is better, 0 in expectation for equal distributions, so single values may be negative (Binkowski et
-    al. 2018). Unbiased at any n, hence the value to read below a few thousand samples. Report mean and SD
-    over subsets (100 of 1000 are customary), often times 10^3; called KID on Inception features only.
+    Dimensionless, in (-inf, inf), lower is better, 0 in expectation for equal distributions, so single values
+    may be negative (Binkowski et al. 2018). Unbiased at any n, hence the value to read below a few thousand
+    samples. Report mean and SD over subsets (100 of 1000 are customary), often times 10^3; called KID on
+    Inception features only.
     """
     real, generated = _two_sets(real, generated)
     smallest = min(real.shape[0], generated.shape[0])
@@ -73,7 +74,7 @@ def kid(
         y = generated[jax.random.permutation(second, generated.shape[0])[:subset_size]]
         return _polynomial_mmd(x, y)
 
-    return jax.lax.map(one, jax.random.split(key, subsets))
+    return finite_or_nan(jax.lax.map(one, jax.random.split(key, subsets)))
 
 
 def _polynomial_mmd(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -97,13 +98,16 @@ def sliced_wasserstein(real: jax.Array, generated: jax.Array, *, directions: jax
     """Sliced Wasserstein distance of two sets, `(E_theta W_p^p)^(1/p)` over the `directions` `(L, d)`: a
     scalar.
 
-    In the features' units, lower is better. Sets must have equal sizes. With the root, as POT; OTT-JAX
-    reports the square without it. A shift by v gives `SW_2^2 = |v|^2 / d` in expectation over directions.
+    In feature units, in [0, inf), lower is better (Bonneel et al. 2015). Sets must have equal sizes, and p is
+    1 or more. With the root, as POT; OTT-JAX reports the square without it. A shift by v gives `SW_2^2 =
+    |v|^2 / d` in expectation over directions.
     """
     real, generated = _two_sets(real, generated)
     if real.shape[0] != generated.shape[0]:
         raise ValueError(f"sorted projections pair up: {real.shape[0]} samples against {generated.shape[0]}")
-    valid = jnp.all(jnp.isfinite(real)) & jnp.all(jnp.isfinite(generated))
+    if not p >= 1 or jnp.ndim(directions) != 2 or jnp.shape(directions)[1] != real.shape[1]:
+        raise ValueError(f"p = {p} must be 1 or more, and directions {jnp.shape(directions)} be (L, d)")
+    valid = jnp.all(jnp.isfinite(real)) & jnp.all(jnp.isfinite(generated)) & jnp.all(jnp.isfinite(directions))
     moment = jnp.mean(
         jnp.abs(_sorted_projections(real, directions) - _sorted_projections(generated, directions)) ** p
     )
@@ -149,9 +153,10 @@ def swd_pgan(
 
     Of Karras et al. 2018, for any number of channels: images `(N, H, W, C)`, halved down to a side of
     `smallest`; 128 random 7 x 7 neighbourhoods per image and level, normalised per channel within each set;
-    mean absolute difference of projections sorted along 512 random directions. Finest level first, lower is
-    better; the paper averages over levels. The defaults are its settings. Sets must have equal sizes: the
-    value grows as they shrink.
+    `10^3 mean |sort(X theta) - sort(Y theta)|` along 512 random directions. In 10^-3, in [0, inf), finest level first,
+    lower is better; the paper averages over levels. The defaults are its settings. Sets must have equal
+    sizes: the value grows as they shrink. NaN where a level of either set is constant; the gradient is zero
+    there.
     """
     real, generated = as_float(real), as_float(generated)
     if real.shape != generated.shape or real.ndim != 4:
@@ -165,7 +170,9 @@ def swd_pgan(
         raise ValueError(f"neighbourhoods of {size} pixels do not fit into images of {real.shape[1:3]}")
     keys = jax.random.split(key, levels)
     pairs = zip(*(laplacian_pyramid(x, levels=levels) for x in (real, generated)), keys, strict=True)
-    return jnp.stack([_patch_distance(x, y, k, neighbourhoods, size, directions) for x, y, k in pairs])
+    values = jnp.stack([_patch_distance(x, y, k, neighbourhoods, size, directions) for x, y, k in pairs])
+    # A bad pixel may lie in no neighbourhood drawn.
+    return undefined_unless(jnp.all(jnp.isfinite(real)) & jnp.all(jnp.isfinite(generated)), values)
 
 
 def _patch_distance(real, generated, key, neighbourhoods, size, directions) -> jax.Array:
@@ -212,9 +219,10 @@ class Prdc(NamedTuple):
 
 @partial(jax.jit, static_argnames=("k",))
 def prdc(real: jax.Array, generated: jax.Array, *, k: int) -> Prdc:
-    """Precision, recall, density and coverage by balls around each point up to its k-th neighbour: four
-    scalars.
+    """Precision, recall, density and coverage by balls `|x - y| < r_k(x)` around each point up to its k-th
+    neighbour: four scalars.
 
+    Of Kynkäänniemi et al. 2019 and Naeem et al. 2020; dimensionless, in [0, 1], density in [0, inf).
     Precision: share of generated points in a real ball; recall: share of real points in a generated ball;
     density: mean number of real balls around a generated point, over k (may exceed 1); coverage: share of
     real balls that hold a generated point (`1 - 2^-k` in expectation for equal distributions and sizes). All
@@ -248,25 +256,27 @@ def _neighbour_radius(x: jax.Array, k: int) -> jax.Array:
 
 @jax.jit
 def nearest_distances(queries: jax.Array, references: jax.Array) -> jax.Array:
-    """Euclidean distance of every query `(N, d)` to the nearest of the references `(M, d)`: `(N,)`.
+    """Distance of every query `(N, d)` to the nearest of the references `(M, d)`, `min_j |q - r_j|`: `(N,)`.
 
-    From generated to training samples against from held-out to training samples: clearly smaller values mean
-    memorised training images, a matter of privacy as well as of quality.
+    In feature units, in [0, inf), no direction of its own. From generated to training samples against from
+    held-out to training samples: clearly smaller values mean memorised training images, a matter of privacy
+    as well as of quality (Meehan et al. 2020).
     """
     queries, references = _two_sets(queries, references)
-    return square_root(
-        jax.lax.map(
-            lambda row: jnp.min(jnp.sum(jnp.square(row - references), axis=1)), queries, batch_size=16
-        )
+    nearest = jax.lax.map(
+        lambda row: jnp.min(jnp.sum(jnp.square(row - references), axis=1)), queries, batch_size=16
     )
+    return undefined_unless(jnp.all(jnp.isfinite(references)), finite_or_nan(square_root(nearest)))
 
 
 @jax.jit
 def vendi(features: jax.Array) -> jax.Array:
-    """Vendi score: effective number of distinct samples of `(N, d)`, in [1, N], higher is more diverse.
+    """Vendi score: effective number of distinct samples of `(N, d)`, in [1, N], higher is better (more
+    diverse).
 
-    `exp(-sum l log l)` over the eigenvalues of the cosine kernel matrix over n (Friedman and Dieng 2023). NaN
-    where a feature vector is zero. It rewards outliers: read it beside precision.
+    Dimensionless, `exp(-sum l log l)` over the eigenvalues of the cosine kernel matrix over n (Friedman and
+    Dieng 2023). NaN where a feature vector is zero. It rewards outliers: read it beside precision.
+    An eigenvalue of zero, where the entropy has no finite slope, adds nothing to the gradient.
     """
     features = as_float(features)
     if features.ndim != 2:
@@ -298,15 +308,22 @@ def random_pairs(key: jax.Array, samples: int, pairs: int) -> jax.Array:
 def ms_ssim_diversity(
     images: jax.Array, pairs: jax.Array, *, data_range: float, window: Window, scales: int
 ) -> jax.Array:
-    """MS-SSIM of the given pairs `(P, 2)` of images `(N, H, W, C)`: `(P,)`, lower is more diverse.
+    """MS-SSIM, `ms_ssim(x_i, x_j)`, of the pairs `(P, 2)` of images `(N, H, W, C)`: `(P,)`, in [0, 1].
 
-    Mean over at least 1000 random pairs within a class, for generated and for real images: collapse shows as
-    a clearly higher mean among the generated (Odena et al. 2017). No measure of quality: noise is diverse.
+    Dimensionless, lower is better (more diverse). Mean over at least 1000 random pairs within a class, for
+    generated and for real images: collapse shows as a clearly higher mean among the generated (Odena et al.
+    2017). No measure of quality: noise is diverse.
     """
-    images = as_float(images)
+    images, pairs = as_float(images), jnp.asarray(pairs)
+    if images.ndim != 4 or pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(
+            f"images must be (N, H, W, C) and pairs (P, 2), not {images.shape} and {pairs.shape}"
+        )
 
     def similarity(pair):
         x, y = images[pair[0]][None], images[pair[1]][None]
         return ms_ssim(x, y, data_range=data_range, window=window, scales=scales)[0]
 
-    return jax.lax.map(similarity, pairs, batch_size=8)
+    # An index outside the images would silently be the nearest one inside.
+    known = jnp.all((pairs >= 0) & (pairs < images.shape[0]), axis=1)
+    return undefined_unless(known, jax.lax.map(similarity, pairs, batch_size=8))

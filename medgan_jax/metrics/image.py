@@ -3,9 +3,9 @@
 Every function takes `(prediction, reference)`, in this order, as `(B, H, W, C)` or `(B, D, H, W, C)`, and
 returns one value per case, `(B,)`. Nothing is normalised, clipped or rescaled on the way: images must already
 be in the units in which the number is reported (HU, or [0, 1]), and `data_range` is the range of those units,
-never of the data at hand. Cases that hold NaN or Inf score NaN. `mask` (non-zero is inside, broadcast over
-channels) restricts a metric to a region; mostly-air images inflate PSNR and SSIM, so report the body mask as
-well.
+never of the data at hand. Cases that hold NaN or Inf (inside the mask, where there is one) score NaN. `mask`
+(non-zero is inside, broadcast over channels) restricts a metric to a region; mostly-air images inflate PSNR
+and SSIM, so report the body mask as well.
 """
 
 from dataclasses import dataclass
@@ -29,24 +29,31 @@ from medgan_jax.metrics.checks import (
 
 
 def mse(prediction: jax.Array, reference: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Mean squared error, `mean((x - y)^2)`: squared units of the image, in [0, inf), lower is better.
+    """Mean squared error, `mean((x - y)^2)`: squared image units, in [0, inf), lower is better.
 
-    Guards against pooling over the batch, which lets one bad case hide in the mean.
+    Of each case, over its pixels and channels (Kazeminia et al. 2020, Table 1; Wang and Bovik 2009). Guards
+    against pooling over the batch, which lets one bad case hide in the mean.
     """
     prediction, reference = image_pair(prediction, reference)
     return finite_or_nan(case_mean(jnp.square(prediction - reference), mask))
 
 
 def rmse(prediction: jax.Array, reference: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Root mean squared error: units of the image (HU for CT), in [0, inf), lower is better.
+    """Root mean squared error, `sqrt(mean((x - y)^2))`: image units (HU for CT), in [0, inf), lower is
+    better.
 
-    The root is taken per case; its gradient at equality is defined as zero.
+    The root is taken per case (Kazeminia et al. 2020, Table 1): the root of a pooled error is another number.
+    Its gradient at equality is defined as zero.
     """
     return square_root(mse(prediction, reference, mask=mask))
 
 
 def mae(prediction: jax.Array, reference: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Mean absolute error, `mean(|x - y|)`: units of the image, in [0, inf), lower is better."""
+    """Mean absolute error, `mean(|x - y|)`: image units, in [0, inf), lower is better.
+
+    Per case, as reported for synthetic CT in HU (Nie et al. 2018). Air around the body is easy to get right:
+    report it inside a `mask` too. Its gradient at equality is zero.
+    """
     prediction, reference = image_pair(prediction, reference)
     return finite_or_nan(case_mean(jnp.abs(prediction - reference), mask))
 
@@ -75,10 +82,10 @@ def nmse_dagan(prediction: jax.Array, reference: jax.Array) -> jax.Array:
 def nrmse(prediction: jax.Array, reference: jax.Array, *, denominator: str) -> jax.Array:
     """Normalised root mean squared error, `RMSE / d`, dimensionless, in [0, inf), lower is better.
 
-    There is no standard `d`, so `denominator` must be named: 'euclidean' (root mean square of the reference,
-    then equal to `nmse_dagan`), 'min-max' (range of the reference) or 'mean' (mean of the reference), each
-    per case and from the reference alone. NaN where `d` is zero. Names as in
-    `skimage.metrics.normalized_root_mse`.
+    After Fienup 1997, whose normalisation is the first of three. There is no standard `d`, so `denominator`
+    must be named: 'euclidean' (root mean square of the reference, then equal to `nmse_dagan`), 'min-max'
+    (range of the reference) or 'mean' (mean of the reference), each per case and from the reference alone.
+    NaN where `d` is zero. Names as in `skimage.metrics.normalized_root_mse`.
     """
     prediction, reference = image_pair(prediction, reference)
     axes = case_axes(reference)
@@ -104,8 +111,9 @@ def psnr(
 
     `data_range` is R, a scalar or one value per case, in the units of the images: a guessed R is the
     commonest reason why two PSNR differ (4096 against 400 HU is 20.2 dB for the same error). The mean of dB
-    over cases is not the dB of the mean error; fastMRI takes R as the maximum of each reference volume. With
-    `eps = 0` the value and its gradient are infinite at equality; a loss needs `eps > 0`.
+    over cases is not the dB of the mean error; fastMRI (Zbontar et al. 2018) takes R as the maximum of each
+    reference volume. In (-inf, inf]. With `eps = 0` the value and its gradient are infinite at equality; a
+    loss needs `eps > 0`.
     """
     error = mse(prediction, reference, mask=mask)
     data_range = jnp.broadcast_to(jnp.asarray(data_range, error.dtype), error.shape)
@@ -120,8 +128,9 @@ def _is_range(data_range: jax.Array) -> jax.Array:
 def snr_db(prediction: jax.Array, reference: jax.Array, *, eps: float = 0.0) -> jax.Array:
     """Signal-to-noise ratio of a reconstruction, `10 log10(||y||^2 / ||x - y||^2) = -10 log10 NMSE`.
 
-    dB, higher is better, infinite at equality unless `eps > 0` is added to the NMSE. Not the SNR of imaging
-    physics (mean of a region over the background's deviation), which is `roi_snr`.
+    dB, in (-inf, inf], higher is better (Kazeminia et al. 2020, Table 1), infinite at equality, and so is the
+    gradient, unless `eps > 0` is added to the NMSE. Not the SNR of imaging physics (mean of a region over the
+    background's deviation), which is `roi_snr`.
     """
     return -10 * jnp.log10(nmse(prediction, reference) + eps)
 
@@ -247,10 +256,10 @@ def ssim(
 def ssim_slicewise(
     prediction: jax.Array, reference: jax.Array, *, data_range: jax.Array | float, window: Window
 ) -> jax.Array:
-    """Mean over the slices of `(B, D, H, W, C)` of the two-dimensional `ssim`: in [-1, 1], higher is better.
+    """Mean over slices, `mean_d SSIM(x_d, y_d)`, of `(B, D, H, W, C)`: in [-1, 1], higher is better.
 
-    The convention of fastMRI, with `UNIFORM_7` and each volume's maximum as `data_range`. Differs from the
-    SSIM of the volume, hence its own name.
+    The convention of fastMRI (Zbontar et al. 2018), with `UNIFORM_7` and each volume's maximum as
+    `data_range`. Differs from the SSIM of the volume, hence its own name.
     """
     prediction, reference = image_pair(prediction, reference)
     if prediction.ndim != 5:
@@ -340,6 +349,13 @@ def _without_mean(x: jax.Array) -> jax.Array:
     return x - per_case(case_mean(x), x)
 
 
+def _grey_or_colour(image: jax.Array) -> jax.Array:
+    image = as_float(image)
+    if image.ndim not in (4, 5):
+        raise ValueError(f"images must be (B, H, W, C) or (B, D, H, W, C), not {image.shape}")
+    return image
+
+
 def _region_moments(image: jax.Array, region: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and population standard deviation of a case inside a region, `(B,)` each."""
     inside = jnp.broadcast_to(jnp.asarray(region) != 0, image.shape)
@@ -356,11 +372,12 @@ def roi_snr(
 ) -> jax.Array:
     """SNR of imaging physics, `mean(signal region) / SD(background region)`: dimensionless, higher is better.
 
-    The air background of a magnitude MR image is Rayleigh distributed, so its deviation is 0.655 of that of
-    the noise: `rayleigh_correction=True` multiplies by 0.655 (single-coil magnitude images only). NaN where a
-    region is empty or the background is constant.
+    In (-inf, inf), after Henkelman 1985; one image `(B, ..., C)` and two regions of it. The air background of
+    a magnitude MR image is Rayleigh distributed, so its deviation is 0.655 of that of the noise:
+    `rayleigh_correction=True` multiplies by 0.655 (single-coil magnitude images only). NaN where a region is
+    empty or the background is constant.
     """
-    image = as_float(image)
+    image = _grey_or_colour(image)
     mean, _ = _region_moments(image, signal)
     _, deviation = _region_moments(image, background)
     value = divide(mean, deviation) * (0.655 if rayleigh_correction else 1.0)
@@ -368,9 +385,13 @@ def roi_snr(
 
 
 def cnr(image: jax.Array, *, first: jax.Array, second: jax.Array, background: jax.Array) -> jax.Array:
-    """Contrast-to-noise ratio, `|m1 - m2| / SD(background)`, of two regions: dimensionless, higher is
-    better."""
-    image = as_float(image)
+    """Contrast-to-noise ratio, `|m1 - m2| / SD(background)`, of two regions: in [0, inf), higher is better.
+
+    Dimensionless (Bushberg et al. 2011). A denoiser that flattens the background raises it without showing
+    anything more, so read it beside the noise power. NaN where a region is empty or the background constant;
+    the gradient is zero there, and where the means are equal.
+    """
+    image = _grey_or_colour(image)
     means = [_region_moments(image, region)[0] for region in (first, second)]
     _, deviation = _region_moments(image, background)
     return finite_or_nan(divide(jnp.abs(means[0] - means[1]), deviation))

@@ -47,7 +47,8 @@ def _mask_sizes(prediction, reference) -> tuple[jax.Array, jax.Array, jax.Array,
 def dice(prediction: jax.Array, reference: jax.Array, *, empty_policy: str) -> jax.Array:
     """Dice similarity coefficient, `2 |A n B| / (|A| + |B|)` of binary masks (Dice 1945): `(B,)`.
 
-    In [0, 1], higher is better; equal to F1. NaN for values other than 0 and 1.
+    In [0, 1], higher is better; equal to F1. NaN for values other than 0 and 1: a soft mask has no Dice
+    score, so threshold first.
     """
     intersection, a, b, valid = _mask_sizes(prediction, reference)
     return _apply_empty_policy(divide(2 * intersection, a + b), a + b == 0, valid, empty_policy)
@@ -82,9 +83,10 @@ def _class_sizes(prediction, reference, classes: int):
 
 @partial(jax.jit, static_argnames=("classes", "empty_policy"))
 def class_dice(prediction: jax.Array, reference: jax.Array, *, classes: int, empty_policy: str) -> jax.Array:
-    """Dice score of every class of two label maps, `(B, ...) -> (B, classes)`, class 0 (background) first.
+    """Dice score, `2 |A n B| / (|A| + |B|)`, of every class of two label maps: `(B, ...) -> (B, classes)`.
 
-    Average over the classes you mean and then over cases; background flatters, so leave it out knowingly. A
+    In [0, 1], higher is better (Dice 1945). Class 0, the background, comes first. Average over the classes
+    you mean and then over cases; background flatters, so leave it out knowingly. A
     class absent from both maps is empty and follows `empty_policy`: it must not turn into 0 by way of a mean.
     NaN for cases with a label outside `0 .. classes - 1`.
     """
@@ -94,8 +96,12 @@ def class_dice(prediction: jax.Array, reference: jax.Array, *, classes: int, emp
 
 @partial(jax.jit, static_argnames=("classes", "empty_policy"))
 def class_iou(prediction: jax.Array, reference: jax.Array, *, classes: int, empty_policy: str) -> jax.Array:
-    """Intersection over union of every class of two label maps, `(B, ...) -> (B, classes)`: see
-    `class_dice`."""
+    """Intersection over union, `|A n B| / |A u B|`, of every class of two label maps: `(B, ...) -> (B,
+    classes)`.
+
+    In [0, 1], higher is better (Jaccard 1901). Background is class 0, and absent classes follow
+    `empty_policy`: see `class_dice`.
+    """
     intersection, a, b, valid = _class_sizes(prediction, reference, classes)
     return _apply_empty_policy(divide(intersection, a + b - intersection), a + b == 0, valid, empty_policy)
 
@@ -109,8 +115,8 @@ def centreline_dice(
     *,
     empty_policy: str,
 ) -> jax.Array:
-    """clDice of tubes (Shit et al. 2021): harmonic mean of the skeletons' shares inside the other mask,
-    `(B,)`.
+    """clDice of tubes (Shit et al. 2021), `2 T S / (T + S)`, T and S the skeletons' shares inside the other
+    mask: `(B,)`.
 
     In [0, 1], higher is better. Skeletons are arguments because thinning algorithms differ, and the value
     with them.

@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medgan_jax.metrics.checks import as_float, case_sum, divide, image_pair, per_case, undefined_unless
+from medgan_jax.metrics.checks import (
+    as_float,
+    case_sum,
+    divide,
+    image_pair,
+    per_case,
+    square_root,
+    undefined_unless,
+)
 from medgan_jax.metrics.image import window_mean
 
 FSIM_SCALES, FSIM_ORIENTATIONS = 4, 4
@@ -129,14 +137,14 @@ SUPERPIXELS = (1, 2, 4, 8, 16, 25, 50, 100, 200)
 
 @partial(jax.jit, static_argnames=("display_range",))
 def global_contrast_factor(images: jax.Array, *, display_range: tuple[float, float]) -> jax.Array:
-    """Global contrast factor (Matkovic et al. 2005) of grey images `(B, H, W, 1)`: `(B,)`, no direction of
-    its own.
+    """Global contrast factor (Matkovic et al. 2005) of grey images `(B, H, W, 1)`: `(B,)`, in [0, inf).
 
-    Values are displayed so that `display_range` maps to 0..255 (clipped), then made linear light `l = (k /
-    255)^2.2`, averaged over superpixels of 1 to 200 pixels, and turned to perceived `L = 100 sqrt(l)`. Local
-    contrast is the mean absolute difference to the neighbours that exist; `GCF = sum w_i mean(local
-    contrast)`. Scales with fewer than two superpixels along a side are left out; incomplete superpixels at
-    the border are dropped. Without the display range the number means nothing: it is part of the definition.
+    Dimensionless, no direction of its own. Values are displayed so that `display_range` maps to 0..255
+    (clipped), then made linear light `l = (k / 255)^2.2`, averaged over superpixels of 1 to 200 pixels, and
+    turned to perceived `L = 100 sqrt(l)`. Local contrast is the mean absolute difference to the neighbours
+    that exist; `GCF = sum w_i mean(local contrast)`. Scales with fewer than two superpixels along a side are
+    left out; incomplete superpixels at the border are dropped. Without the display range the number means
+    nothing: it is part of the definition. The gradient of a superpixel that is black is zero.
     """
     images = as_float(images)
     if images.ndim != 4 or images.shape[-1] != 1 or min(images.shape[1:3]) < 2:
@@ -153,7 +161,7 @@ def global_contrast_factor(images: jax.Array, *, display_range: tuple[float, flo
             break
         blocks = linear[:, : rows * size, : columns * size].reshape(-1, rows, size, columns, size)
         weight = (-0.406385 * i / 9 + 0.334573) * i / 9 + 0.0877526
-        total += weight * _mean_local_contrast(100 * jnp.sqrt(jnp.mean(blocks, axis=(2, 4))))
+        total += weight * _mean_local_contrast(100 * square_root(jnp.mean(blocks, axis=(2, 4))))
     return undefined_unless(valid, total)
 
 
@@ -171,18 +179,21 @@ def _mean_local_contrast(luminance: jax.Array) -> jax.Array:
 def semantic_interpretability_score(
     reconstruction_dice: jax.Array, truth_dice: jax.Array | None
 ) -> jax.Array:
-    """Semantic interpretability score (Seitzer et al. 2018): in [0, about 1], higher is better.
+    """Semantic interpretability score (Seitzer et al. 2018): dimensionless, in [0, inf), higher is better,
+    about 1 at most.
 
     `mean Dice(seg(reconstruction), mask) / mean Dice(seg(ground truth), mask)` over cases: how well a
     segmentation network finds the region of interest in a reconstruction, as a share of how well it finds it
     in the truth. Takes the `(B,)` Dice scores of both; `truth_dice=None` leaves the mean unnormalised. Cases
-    that are NaN in either (no region anywhere) do not count. The network must be trained on real, fully
-    sampled images, frozen, and never part of the generator's loss.
+    that are NaN in either (no region anywhere) do not count; a value outside [0, 1] is no Dice score and
+    makes the result NaN. The network must be trained on real, fully sampled images, frozen, and never part of
+    the generator's loss.
     """
-    reconstruction_dice = as_float(reconstruction_dice)
-    if truth_dice is None:
-        return jnp.nanmean(reconstruction_dice)
-    truth_dice = as_float(truth_dice)
-    defined = ~(jnp.isnan(reconstruction_dice) | jnp.isnan(truth_dice))
-    sums = [jnp.sum(jnp.where(defined, x, 0)) for x in (reconstruction_dice, truth_dice)]
-    return divide(*sums)
+    scores = [as_float(x) for x in (reconstruction_dice, truth_dice) if x is not None]
+    if any(x.ndim != 1 or x.shape != scores[0].shape for x in scores):
+        raise ValueError(f"Dice scores must be (B,) of equal shapes, not {[x.shape for x in scores]}")
+    defined = ~jnp.any(jnp.stack([jnp.isnan(x) for x in scores]), axis=0)
+    valid = jnp.all(jnp.stack([(x >= 0) & (x <= 1) | jnp.isnan(x) for x in scores]))
+    sums = [jnp.sum(jnp.where(defined, x, 0)) for x in scores]
+    count = jnp.sum(defined).astype(scores[0].dtype)
+    return undefined_unless(valid, divide(sums[0], count if truth_dice is None else sums[1]))

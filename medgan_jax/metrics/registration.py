@@ -18,6 +18,7 @@ from medgan_jax.metrics.checks import (
     case_axes,
     case_mean,
     divide,
+    image_pair,
     square_root,
     undefined_unless,
 )
@@ -25,10 +26,11 @@ from medgan_jax.metrics.image import window_mean
 
 
 def landmark_distances(predicted: jax.Array, reference: jax.Array, *, spacing) -> jax.Array:
-    """Euclidean distance of corresponding points, `(B, N, rank) -> (B, N)` in mm.
+    """Distance of corresponding points, `||T(x) - y||`, `(B, N, rank) -> (B, N)` in mm, in [0, inf).
 
-    `spacing` is `(rank,)` or `(B, rank)` mm per voxel; ones for points already in mm. NaN points (absent
-    landmarks) have NaN distances. This is the target registration error of each landmark, `||T(x) - y||`.
+    Lower is better; the target registration error of each landmark (Fitzpatrick and West 2001). `spacing` is
+    `(rank,)` or `(B, rank)` mm per voxel; ones for points already in mm. NaN points (absent landmarks) have
+    NaN distances; an infinite coordinate makes the whole case NaN, lest it pass for an absent landmark.
     """
     predicted, reference = as_float(predicted), as_float(reference)
     if predicted.shape != reference.shape or predicted.ndim != 3:
@@ -38,24 +40,28 @@ def landmark_distances(predicted: jax.Array, reference: jax.Array, *, spacing) -
         raise ValueError(f"spacing {spacing.shape} does not fit points of rank {predicted.shape[-1]}")
     spacing = spacing.reshape((-1, 1, spacing.shape[-1]))
     distance = square_root(jnp.sum(jnp.square((predicted - reference) * spacing), axis=-1))
-    return undefined_unless(jnp.all(spacing > 0, axis=-1), distance)
+    sound = ~jnp.any(jnp.isinf(predicted) | jnp.isinf(reference), axis=(1, 2))
+    return undefined_unless(jnp.all(spacing > 0, axis=-1) & sound[:, None], distance)
 
 
 def tre(predicted: jax.Array, reference: jax.Array, *, spacing, reduction: str) -> jax.Array:
-    """Target registration error of each case, `(B,)` in mm, in [0, inf), lower is better.
+    """Target registration error of each case, `||T(x) - y||` over its landmarks: `(B,)` in mm, in [0, inf).
 
-    `reduction` over a case's landmarks must be named, because papers differ: 'mean' (most), 'rms' (Hu et al.
-    2018: root mean square per patient), 'median' or 'max'. NaN landmarks do not count. Report the initial
-    error of the identity transform beside it, and the median and 95th percentile over cases.
+    Lower is better (Fitzpatrick and West 2001). `reduction` over a case's landmarks must be named, because
+    papers differ: 'mean' (most), 'rms' (Hu et al. 2018: root mean square per patient), 'median' or 'max'. NaN
+    landmarks do not count. Report the initial error of the identity transform beside it, and the median and
+    95th percentile over cases.
     """
     return _reduce_points(landmark_distances(predicted, reference, spacing=spacing), reduction)
 
 
 def p2p_error(predicted: jax.Array, reference: jax.Array, *, spacing, reduction: str) -> jax.Array:
-    """Point-to-point error of two meshes with corresponding vertices, `(B,)` in mm, lower is better.
+    """Point-to-point error, `||v_i - w_i||`, of two meshes with corresponding vertices: `(B,)` in mm, in [0,
+    inf).
 
-    The distance of vertex i to vertex i, not to the nearest point of the other surface (which is smaller).
-    `reduction` is 'mean', 'rms', 'median' or 'max' over a case's vertices.
+    Lower is better; the review's P2PE (Kazeminia et al. 2020, Table 1). The distance of vertex i to vertex i,
+    not to the nearest point of the other surface (which is smaller). `reduction` is 'mean', 'rms', 'median'
+    or 'max' over a case's vertices.
     """
     return _reduce_points(landmark_distances(predicted, reference, spacing=spacing), reduction)
 
@@ -123,10 +129,11 @@ def _determinant(rows: list[list[jax.Array]]) -> jax.Array:
 
 @jax.jit
 def fold_fraction(displacement: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
-    """Share of interior voxels whose Jacobian determinant is zero or negative: `(B,)`, in [0, 1], lower is
-    better.
+    """Folding, `#{det(I + grad u) <= 0} / #voxels`, of a displacement: `(B,)`, in [0, 1], lower is better.
 
-    `mask` has the shape of the image, `(B, [D], H, W)`, and counts the voxels inside it.
+    Central differences at interior voxels; registration reports it since VoxelMorph (Balakrishnan et al.
+    2019). A good overlap by a field that folds is no anatomy. `mask` has the shape of the image,
+    `(B, [D], H, W)`, and counts the voxels inside it.
     """
     determinant = jacobian_determinant(displacement)
     folded = (determinant <= 0).astype(determinant.dtype)
@@ -135,14 +142,17 @@ def fold_fraction(displacement: jax.Array, *, mask: jax.Array | None = None) -> 
 
 @jax.jit
 def sd_log_jacobian(displacement: jax.Array, *, floor: float, mask: jax.Array | None = None) -> jax.Array:
-    """Standard deviation of the logarithm of the Jacobian determinant: `(B,)`, lower is smoother.
+    """Roughness, `SD(log max(det(I + grad u), floor))`, of a displacement: `(B,)`, in [0, inf), lower is
+    better.
 
-    Determinants are clipped from below at `floor` (Learn2Reg clips at 1e-9 after adding 3: a convention with
-    another value, so the floor is stated), since folds have no logarithm. Report `fold_fraction` beside it.
+    Dimensionless; of Learn2Reg (Hering et al. 2022). Determinants are clipped from below at `floor`
+    (Learn2Reg clips at 1e-9 after adding 3: a convention with another value, so the floor is stated), since
+    folds have no logarithm. Report `fold_fraction` beside it.
     """
     determinant = jacobian_determinant(displacement)
     inside = _interior(mask, determinant)
-    logarithm = jnp.log(jnp.maximum(determinant, floor))
+    floor = jnp.asarray(floor, determinant.dtype)
+    logarithm = jnp.log(jnp.maximum(determinant, undefined_unless(floor > 0, floor)))
     mean = case_mean(logarithm, inside).reshape((-1,) + (1,) * (logarithm.ndim - 1))
     value = square_root(case_mean(jnp.square(logarithm - mean), inside))
     return undefined_unless(all_finite(displacement), value)
@@ -158,14 +168,12 @@ def _interior(mask: jax.Array | None, determinant: jax.Array) -> jax.Array | Non
 def local_ncc(prediction: jax.Array, reference: jax.Array, *, window: int, eps: float) -> jax.Array:
     """Local squared correlation, mean over windows of `cov^2 / (var_a var_b + eps)`: `(B,)`, in [0, 1].
 
-    Higher is better; the similarity of VoxelMorph and ANTs with `window=9` pixels along each axis. Windows in
-    which an image is constant have no correlation: `eps > 0` (in units of the fourth power of intensity)
-    makes them 0 with a finite gradient. The sum of such windows depends on the background, so crop or mask
-    alike.
+    Higher is better; the similarity of ANTs and VoxelMorph (Avants et al. 2008) with `window=9` pixels along
+    each axis. Windows in which an image is constant have no correlation: `eps > 0` (in units of the fourth
+    power of intensity) makes them 0 with a finite gradient. The sum of such windows depends on the
+    background, so crop or mask alike.
     """
-    a, b = as_float(prediction), as_float(reference)
-    if a.shape != b.shape:
-        raise ValueError(f"prediction is {a.shape} but reference is {b.shape}")
+    a, b = image_pair(prediction, reference)
     axes = tuple(range(1, a.ndim - 1))
     if window < 2 or min(a.shape[1:-1]) < window:
         raise ValueError(f"a window of {window} does not fit into images of {a.shape[1:-1]}")

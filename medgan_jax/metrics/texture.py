@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medgan_jax.metrics.checks import as_float, divide, undefined_unless
+from medgan_jax.metrics.checks import as_float, divide, finite_or_nan, undefined_unless
 
 
 @partial(jax.jit, static_argnames=("spacing", "detrend"))
@@ -27,6 +27,8 @@ def noise_power_spectrum(regions: jax.Array, *, spacing: tuple[float, float], de
     regions = as_float(regions)
     if regions.ndim != 4:
         raise ValueError(f"regions must be (B, R, H, W), not {regions.shape}")
+    if len(spacing) != 2 or not min(spacing) > 0:
+        raise ValueError(f"spacing must be (dy, dx), positive and in mm, not {spacing}")
     if detrend not in (0, 1, 2):
         raise ValueError(f"detrend must be 0, 1 or 2, not {detrend}")
     batch, count, height, width = regions.shape
@@ -73,27 +75,32 @@ def radial_profile(spectrum: jax.Array, *, spacing: tuple[float, float], bins: i
 def nps_distance(
     prediction: jax.Array, reference: jax.Array, *, spacing: tuple[float, float], detrend: int, bins: int
 ) -> jax.Array:
-    """Relative L1 distance of two radial noise power profiles, `sum |p - q| / sum q`: `(B,)`, lower is
-    better.
+    """Relative L1 distance of two radial noise power profiles, `sum |p - q| / sum q`: `(B,)`, in [0, inf).
 
-    0 for equal noise, 1 for a prediction without any noise. Regions as in `noise_power_spectrum`, from the
-    same places.
+    Lower is better: 0 for equal noise, 1 for a prediction without any noise. Noise power after Siewerdsen et
+    al. 2002. Regions as in `noise_power_spectrum`, from the same uniform places: anatomy is not noise. What
+    a small pixel error cannot see, a denoiser that changes the grain shows here. NaN for a reference without
+    noise.
     """
+    if jnp.shape(prediction) != jnp.shape(reference):
+        raise ValueError(f"prediction is {jnp.shape(prediction)} but reference is {jnp.shape(reference)}")
     p, q = (
         radial_profile(
             noise_power_spectrum(x, spacing=spacing, detrend=detrend), spacing=spacing, bins=bins
         ).values
         for x in (prediction, reference)
     )
-    return divide(jnp.sum(jnp.abs(p - q), axis=1), jnp.sum(q, axis=1))
+    return finite_or_nan(divide(jnp.sum(jnp.abs(p - q), axis=1), jnp.sum(q, axis=1)))
 
 
 def nps_peak_frequency(
     regions: jax.Array, *, spacing: tuple[float, float], detrend: int, bins: int
 ) -> jax.Array:
-    """Frequency in cycles per mm at which the radial noise power profile is largest: `(B,)`, no direction.
+    """Peak of the radial noise power profile, `argmax_f NPS(f)`: `(B,)` in cycles/mm, in [0, inf), no
+    direction.
 
-    A smoothing denoiser moves it down. Resolution is half a bin. NaN for regions without noise.
+    Of CT noise (Siewerdsen et al. 2002): a smoothing denoiser moves it down while the variance may stay.
+    Resolution is half a bin, so state the bins. NaN for regions without noise.
     """
     spectrum = noise_power_spectrum(regions, spacing=spacing, detrend=detrend)
     profile = radial_profile(spectrum, spacing=spacing, bins=bins)

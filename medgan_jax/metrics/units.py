@@ -124,12 +124,11 @@ def _table() -> dict[str, MetricInfo]:
     add("metrics.generative", sets, "1", True, 1, _INF, "inception_score", "vendi")
     add("metrics.generative", sets, "1", False, -_INF, _INF, "kid")
     add("metrics.generative", sets, "10^-3", False, 0, _INF, "swd_pgan")
-    add(
-        "metrics.generative", sets, "feature units", False, 0, _INF, "sliced_wasserstein", "nearest_distances"
-    )
+    add("metrics.generative", sets, "feature units", False, 0, _INF, "sliced_wasserstein")
+    add("metrics.generative", sets, "feature units", None, 0, _INF, "nearest_distances")
     add("metrics.generative", sets, "1", False, 0, 1, "ms_ssim_diversity")
     add("metrics.generative", sets, "1", True, 0, 1, "prdc_precision", "prdc_recall", "prdc_coverage")
-    add("metrics.generative", sets, "1", True, 0, _INF, "prdc_density")
+    add("metrics.generative", sets, "1", True, 0, _INF, "prdc", "prdc_density")
     add(
         "evaluation.distributions",
         sets,
@@ -197,33 +196,50 @@ class Score:
     conventions: dict[str, object]
 
 
-MASK_METRICS = ("dice", "iou", "class_dice", "class_iou")
+MASK_METRICS = (
+    "dice",
+    "iou",
+    "centreline_dice",
+    "area",
+    "volume",
+    "area_error",
+    "area_mae",
+    "infarct_share",
+    "cup_to_disc_ratio",
+)
+ABSENT_IS_NAN = (
+    "tre",
+    "p2p_error",
+    "landmark_distances",
+    "identification_rate",
+    "semantic_interpretability_score",
+)
+POSITIVE = ("data_range", "spacing", "floor")
+NOT_NEGATIVE = ("tolerance", "radius", "eps")
 
 
-def measure(metric: Callable, prediction, reference, **conventions) -> Score:
-    """A metric `(prediction, reference, **conventions) -> (B, ...)` on arrays with values, checked on the
-    host.
+def measure(metric: Callable, *arrays, **conventions) -> Score:
+    """A metric such as `(prediction, reference, **conventions) -> (B, ...)` on arrays with values, checked on
+    the host.
 
-    Raises a `UserError` where the traced metric would return NaN for bad input: NaN or Inf in an image,
-    unequal shapes, a missing or senseless convention, labels that are none, and with `empty_policy='strict'`
-    an empty mask. Values that are undefined by definition (no positives, a constant image) stay NaN and are
-    counted.
+    Raises a `UserError` where the traced metric would return NaN for bad input or raise for its shapes: NaN
+    or Inf, unequal shapes, a wrong rank, too few samples, a missing or senseless convention, labels that are
+    none, and with `empty_policy='strict'` an empty mask. Values that are undefined by definition (no
+    positives, a constant image) stay NaN and are counted. NaN is allowed where it stands for something
+    absent, a landmark or the Dice score of two empty masks.
     """
     info = information(metric.__name__)
-    prediction, reference = np.asarray(prediction), np.asarray(reference)
-    if prediction.shape != reference.shape:
-        raise UserError(f"{info.name}: prediction is {prediction.shape} but reference is {reference.shape}")
-    for name, array in (("prediction", prediction), ("reference", reference)):
-        if not np.isfinite(np.asarray(array, float)).all():
-            case = int(np.argwhere(~np.isfinite(np.asarray(array, float)))[0][0])
-            raise UserError(f"{info.name}: the {name} holds NaN or Inf, first in case {case}")
+    named = _name_arrays(metric, info, arrays)
     _check_conventions(metric, info, conventions)
-    _check_labels(info, prediction, reference, conventions)
+    fields = {name: x for name, x in conventions.items() if _is_numeric(x)}
+    for name, array in {**named, **fields}.items():
+        _check_finite(info, name, array)
+    _check_labels(info, named, conventions)
     strict = conventions.get("empty_policy") == "strict" and info.module.endswith("overlap")
     given = {**conventions, "empty_policy": "nan"} if strict else conventions
     try:
-        values = np.asarray(metric(prediction, reference, **given))
-    except ValueError as error:
+        values = np.asarray(metric(*named.values(), **given))
+    except (ValueError, TypeError) as error:
         raise UserError(f"{info.name}: {error}") from None
     undefined = int(np.isnan(values).sum())
     if strict and undefined:
@@ -231,6 +247,37 @@ def measure(metric: Callable, prediction, reference, **conventions) -> Score:
             f"{info.name}: case {int(np.argwhere(np.isnan(values))[0][0])} is empty on both sides"
         )
     return Score(info.name, values, info.unit, info.higher_is_better, undefined, conventions)
+
+
+def _name_arrays(metric: Callable, info: MetricInfo, arrays) -> dict[str, np.ndarray | None]:
+    parameters = inspect.signature(metric).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(names) != len(arrays):
+        raise UserError(f"{info.name} takes {', '.join(names)}, not {len(arrays)} arrays")
+    return {
+        name: None if array is None else np.asarray(array) for name, array in zip(names, arrays, strict=True)
+    }
+
+
+def _is_numeric(value) -> bool:
+    """Numbers and arrays of them, but not random keys, windows and names."""
+    if value is None or isinstance(value, str):
+        return False
+    try:
+        np.asarray(value, float)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _check_finite(info: MetricInfo, name: str, array) -> None:
+    if array is None:
+        return
+    values = np.asarray(array, float)
+    bad = np.isinf(values) if info.name in ABSENT_IS_NAN else ~np.isfinite(values)
+    if bad.any():
+        where = f", first in case {int(np.argwhere(bad)[0][0])}" if values.ndim else ""
+        raise UserError(f"{info.name}: the {name} holds NaN or Inf{where}")
 
 
 def _check_conventions(metric: Callable, info: MetricInfo, conventions: dict[str, object]) -> None:
@@ -243,24 +290,25 @@ def _check_conventions(metric: Callable, info: MetricInfo, conventions: dict[str
         raise UserError(
             f"{info.name} {what}; its conventions are {', '.join(p.name for p in keywords) or 'none'}"
         )
-    for name in ("data_range", "spacing"):
+    for name in POSITIVE:
         if name in conventions and not (np.asarray(conventions[name], float) > 0).all():
             raise UserError(f"{info.name}: {name} must be positive, not {conventions[name]}")
+    for name in NOT_NEGATIVE:
+        if name in conventions and not (np.asarray(conventions[name], float) >= 0).all():
+            raise UserError(f"{info.name}: {name} must not be negative, not {conventions[name]}")
 
 
-def _check_labels(info: MetricInfo, prediction, reference, conventions) -> None:
+def _check_labels(info: MetricInfo, named: dict[str, np.ndarray | None], conventions) -> None:
+    checked = dict(named)
     if "classes" in conventions:
-        allowed, checked = (
-            np.arange(conventions["classes"]),
-            (("prediction", prediction), ("reference", reference)),
-        )
+        allowed = np.arange(conventions["classes"])
     elif info.name in MASK_METRICS:
-        allowed, checked = np.arange(2), (("prediction", prediction), ("reference", reference))
+        allowed = np.arange(2)
     elif info.module.endswith("classification"):
-        allowed, checked = np.arange(2), (("reference", reference),)
+        allowed, checked = np.arange(2), {"labels": named["labels"]}
     else:
         return
-    for name, array in checked:
-        wrong = np.setdiff1d(array, allowed)
+    for name, array in checked.items():
+        wrong = np.setdiff1d(np.asarray(array, float), allowed)
         if wrong.size:
-            raise UserError(f"{info.name}: the {name} holds {wrong[0]}, and labels are 0 to {allowed[-1]}")
+            raise UserError(f"{info.name}: the {name} holds {wrong[0]:g}, and labels are 0 to {allowed[-1]}")

@@ -80,11 +80,11 @@ RANKED = {
 }
 
 
-def test_every_kind_of_input_agrees_with_scikit_learn(mixed_images, mixed_masks, agree):
+def test_every_kind_of_input_agrees_with_scikit_learn(mixed_images_and_masks, agree):
     at_half = {
         name: (partial(metric, threshold=0.5), reference) for name, (metric, reference) in CASES.items()
     }
-    agree({**at_half, **RANKED}, mixed_images((9, 8))[0], mixed_masks((9, 8))[1])
+    agree({**at_half, **RANKED}, mixed_images_and_masks((9, 8)))
 
 
 @settings(max_examples=25, deadline=None)

@@ -71,7 +71,7 @@ def _nrmse(x, y, kind):
 
 @pytest.mark.filterwarnings("ignore:divide by zero")
 def test_every_kind_of_input_agrees_with_the_reference(mixed_images, agree):
-    agree(CASES, *mixed_images(SHAPE), rtol=2e-5, atol=3e-6)
+    agree(CASES, mixed_images(SHAPE), rtol=2e-5, atol=3e-6)
 
 
 @settings(max_examples=10, deadline=None)
@@ -102,7 +102,7 @@ def test_ssim_of_hounsfield_values_does_not_cancel():
 
 
 def test_ssim_of_volumes_uses_a_volume_window_and_slicewise_is_fastmri(mixed_images):
-    a, b = (x[[0, 1, 5, 7]] for x in mixed_images((12, 13, 14)))
+    a, b = (x[[0, 1, 5, 7]] for x in mixed_images((12, 13, 14))())
     options = {"data_range": 1.0, "window": image.UNIFORM_7}
     expected = [
         skimage.metrics.structural_similarity(np.float64(y[..., 0]), np.float64(x[..., 0]), data_range=1.0)
@@ -181,7 +181,7 @@ def test_known_values():
 
 
 def test_shift_and_scale_and_flip_invariances(mixed_images):
-    a, b = (x[[0, 7]] for x in mixed_images(SHAPE))
+    a, b = (x[[0, 7]] for x in mixed_images(SHAPE)())
     ssim = lambda x, y, r: image.ssim(x, y, data_range=r, window=image.WANG_2004)  # noqa: E731
     np.testing.assert_allclose(ssim(a, b, 1.0), ssim(100 * a, 100 * b, 100.0), rtol=1e-4)
     np.testing.assert_allclose(ssim(a, b, 1.0), ssim(b, a, 1.0), rtol=1e-6)

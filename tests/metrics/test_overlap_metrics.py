@@ -37,11 +37,11 @@ def test_every_kind_of_mask(shape, mixed_masks, agree):
     for name, (metric, reference) in CASES.items():
         cases[name] = partial(metric, empty_policy="nan"), reference
         cases[f"{name}, best or worst"] = partial(metric, empty_policy="best_worst"), filled(reference)
-    agree(cases, *mixed_masks(shape))
+    agree(cases, mixed_masks(shape))
 
 
 def test_medpy_and_monai(mixed_masks):
-    a, b = mixed_masks((12, 10))
+    a, b = mixed_masks((12, 10))()
     values = {name: np.asarray(metric(a, b, empty_policy="nan")) for name, (metric, _) in CASES.items()}
     both = (a.sum((1, 2, 3)) > 0) & (b.sum((1, 2, 3)) > 0)
     binary = pytest.importorskip("medpy.metric.binary", reason="MedPy is a reference")

@@ -65,7 +65,7 @@ def test_contrast_factor_agrees_with_its_definition():
 def test_contrast_factor_of_every_kind_of_input(mixed_images, agree):
     metric = lambda x, y: perceptual.global_contrast_factor(x, display_range=(0.0, 1.0))  # noqa: E731
     cases = {"global_contrast_factor": (metric, lambda x, y: contrast_factor(x[..., 0]))}
-    agree(cases, *mixed_images((13, 10)), rtol=1e-4, atol=1e-3)
+    agree(cases, mixed_images((13, 10)), rtol=1e-4, atol=1e-3)
 
 
 def test_fsim_is_one_at_equality_falls_with_blur_and_noise_and_is_symmetric():
