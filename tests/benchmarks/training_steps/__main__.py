@@ -1,0 +1,272 @@
+"""Training steps of whole games in this library and in PyTorch, side by side; run from the repository's root:
+
+    python -m tests.benchmarks.training_steps [--games NAME ...] [--repeats N] [--output DIR] [--readme]
+
+Each side is a process of its own, kept alive and told over a pipe to play its next steps, so that neither
+compiles or starts anew for a repeat. They take turns, ours first and theirs first by turns; whoever does not
+play is stopped by the system, so that no thread of its pool can wake up and spin. Both have the same processors.
+A turn is one step that is not counted and then at least `--seconds` of steps. PyTorch plays in both memory
+formats; the faster one is measured. Loading of data is not part of a step: both read one batch again and again.
+
+`--jax-only` measures this library alone, against what an earlier whole run has stored of PyTorch in `--output`;
+`--profile` prints the operations of our steps by their time instead.
+On a GPU, PyTorch's networks go through `torch.compile`, and both precisions are measured.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from tests.benchmarks.training_steps import games, table
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+PACKAGE = "tests.benchmarks.training_steps"
+LAYOUTS = ("contiguous", "channels_last")
+DEVICES_FLAG = "--xla_force_host_platform_device_count"
+TOLERANCE = 1e-4
+
+
+class Process:
+    """One side, stopped by the system whenever it is not its turn."""
+
+    def __init__(self, side: str, *options: str):
+        flags = os.environ.get("XLA_FLAGS", "").split()
+        environment = {
+            **os.environ,
+            "JAX_ENABLE_COMPILATION_CACHE": "false",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "XLA_FLAGS": " ".join(flag for flag in flags if not flag.startswith(DEVICES_FLAG)),
+        }
+        command = [sys.executable, "-m", f"{PACKAGE}.{side}", *options]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def ask(self, what: str, **arguments) -> dict:
+        """The answer to one command; the process runs only while it works on it."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{' '.join(self.process.args)} ended in the middle of {what!r}")
+        self.process.send_signal(signal.SIGSTOP)
+        return json.loads(answer)
+
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def running(side: str, *options: str):
+    process = Process(side, *options)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+def note(text: str) -> None:
+    """What has been found on the way, on standard error: the table is on standard output."""
+    print(f"  [{text}]", file=sys.stderr, flush=True)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [game.name for game in games.GAMES]
+    parser.add_argument("--games", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--repeats", type=int, default=7, help="turns of each side")
+    parser.add_argument("--seconds", type=float, default=1.0, help="least time of a turn")
+    parser.add_argument("--threads", type=int, default=2, help="processors that both sides have")
+    parser.add_argument("--precision", nargs="+", choices=("float32", "bfloat16"),
+                        help="float32 on a CPU, both on a GPU")
+    parser.add_argument("--output", type=pathlib.Path, help="folder for steps.json and steps.md")
+    parser.add_argument("--jax-only", action="store_true", help="this library alone")
+    parser.add_argument("--plain", action=argparse.BooleanOptionalAction,
+                        help="compile time and memory of the plain layers too; not by default with --jax-only")
+    parser.add_argument("--profile", action="store_true", help="operations of our steps by their time")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--tiny", action="store_true", help="tiny sizes, to test the command")
+    options = parser.parse_args(arguments)
+    options.plain = not options.jax_only if options.plain is None else options.plain
+    return options
+
+
+def machine(options: argparse.Namespace) -> dict:
+    """The machine, and its matrix-product rate: the better of both sides."""
+    size, model = (128 if options.tiny else 3072), platform.processor()
+    with contextlib.suppress(OSError, StopIteration):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
+    found = {"processor": model, "processors": options.threads, "system": platform.platform(),
+             "python": platform.python_version(), "date": time.strftime("%Y-%m-%d")}
+    for name, side in (("jax", "jax_side"), ("torch", "torch_side")):
+        if name == "torch" and options.jax_only:
+            continue
+        with running(side, "--threads", str(options.threads)) as process:
+            found[name] = process.ask("rate", size=size, repeats=8)
+    found["matrix_gflops"] = max(found[name]["gflops"] for name in ("jax", "torch") if name in found)
+    return found
+
+
+def side_options(options: argparse.Namespace, game: games.Game, precision: str) -> list[str]:
+    common = ["--game", game.name, "--threads", str(options.threads), "--precision", precision]
+    return [*common, "--tiny"] if options.tiny else common
+
+
+def start_of(process: Process) -> dict:
+    """The first step's answer under the names of the table."""
+    said = process.ask("first")
+    note(f"{' '.join(process.process.args[2:5])}: first step after {said['seconds']:.1f} s")
+    return {**said, "first": said.pop("seconds")}
+
+
+def count_for(process: Process, least: float) -> int:
+    """Steps that take at least this many seconds."""
+    return max(1, round(least / process.ask("steps", count=1)["seconds"]))
+
+
+def faster_layout(stack: contextlib.ExitStack, common: list[str]) -> tuple[Process, dict]:
+    """PyTorch in the memory format that is faster here, started; the time of both."""
+    candidates = []
+    for layout in LAYOUTS:
+        own = stack.enter_context(contextlib.ExitStack())
+        process = own.enter_context(running("torch_side", *common, "--layout", layout))
+        said = start_of(process)
+        pilot = statistics.median(process.ask("steps", count=1)["seconds"] for _ in range(3))
+        candidates.append((pilot, layout, process, said, own))
+    pilots = {layout: pilot for pilot, layout, *_ in candidates}
+    note(f"PyTorch, seconds per step by memory format: {pilots}")
+    (_, layout, process, said, _), *others = sorted(candidates, key=lambda candidate: candidate[0])
+    for *_, own in others:
+        own.close()
+    return process, {**said, "variant": layout, "pilots": pilots}
+
+
+def take_turns(sides: dict[str, Process], repeats: int, least: float) -> dict[str, list[float]]:
+    """Seconds per step of every side, for every turn."""
+    counts = {name: count_for(process, least) for name, process in sides.items()}
+    note(f"steps in a turn: {counts}")
+    seconds = {name: [] for name in sides}
+    for turn in range(repeats):
+        order = list(sides) if turn % 2 == 0 else list(sides)[::-1]
+        for name in order:
+            seconds[name].append(sides[name].ask("steps", count=counts[name])["seconds"])
+    return seconds
+
+
+def compare_outputs(ours: Process, theirs: Process) -> dict[str, float]:
+    """Copies our weights over and compares what the networks make; ends where they differ."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(pathlib.Path(folder) / "check.npz")
+        ours.ask("write_check", path=path)
+        differences = theirs.ask("check", path=path)["differences"]
+    if max(differences.values()) > TOLERANCE:
+        raise SystemExit(f"with equal weights the outputs differ: {differences}")
+    return differences
+
+
+def plain_layers(common: list[str]) -> dict:
+    """Compile time and memory of the same step with plain layers."""
+    with running("jax_side", *common, "--plain") as process:
+        said = start_of(process)
+        return {**said, **process.ask("memory", count=1)}
+
+
+def measure(game: games.Game, options: argparse.Namespace, precision: str, rate: float, stored: dict) -> dict:
+    """One row of the table."""
+    common = side_options(options, game, precision)
+    title = game.title if precision == "float32" else f"{game.title}, {precision}"
+    row = {"name": game.name, "title": title, "precision": precision, "matrix_gflops": rate}
+    with contextlib.ExitStack() as stack:
+        sides = {"ours": stack.enter_context(running("jax_side", *common))}
+        row["ours"] = start_of(sides["ours"])
+        if not options.jax_only:
+            sides["theirs"], row["theirs"] = faster_layout(stack, common)
+            row["gflop"] = sides["theirs"].ask("operations")["gflop"]
+            for name, count in row["theirs"]["parameters"].items():
+                if row["ours"]["parameters"][name] != count:
+                    raise SystemExit(f"{game.name}: {name} has {count} parameters in PyTorch, "
+                                     f"{row['ours']['parameters'][name]} here")
+        for name, seconds in take_turns(sides, options.repeats, options.seconds).items():
+            row[name]["seconds"] = seconds
+        for name, process in sides.items():
+            row[name].update(process.ask("memory", count=2))
+        if options.jax_only:
+            row |= {name: stored[name] for name in ("theirs", "gflop", "matrix_gflops") if name in stored}
+        elif precision == "float32":
+            row["differences"] = compare_outputs(sides["ours"], sides["theirs"])
+    if options.plain:
+        row["plain"] = plain_layers(common)
+    elif "plain" in stored:
+        row["plain"] = stored["plain"]
+    if "theirs" in row:
+        row["ratio"] = ratio_of(row)
+    return row
+
+
+def ratio_of(row: dict) -> dict:
+    """Pairs of turns, where both were measured together; else as many as there are of both."""
+    pairs = list(zip(row["ours"]["seconds"], row["theirs"]["seconds"], strict=False))
+    return table.ratio(*zip(*pairs, strict=True))
+
+
+def profile(game: games.Game, options: argparse.Namespace) -> None:
+    """Prints the operations of our step, and keeps the trace in the output folder."""
+    folder = (options.output or pathlib.Path(tempfile.mkdtemp())) / f"trace_{game.name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    with running("jax_side", *side_options(options, game, "float32")) as process:
+        process.ask("first")
+        found = process.ask("trace", folder=str(folder.resolve()))["milliseconds"]
+    print(f"{game.title}: milliseconds per step, summed over threads; trace in {folder}")
+    for name, milliseconds in found.items():
+        print(f"{milliseconds:10.2f}  {name}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures, prints and stores; returns the exit status."""
+    options = parse(arguments)
+    chosen = [game for game in games.GAMES if game.name in options.games]
+    if options.profile:
+        for game in chosen:
+            profile(game, options)
+        return 0
+    found = machine(options)
+    path = options.output / "steps.json" if options.output else None
+    known = json.loads(path.read_text())["rows"] if path and path.exists() else []
+    on_gpu = found["jax"]["platform"] != "cpu"
+    rows = []
+    print(json.dumps(found), table.line(table.HEAD), table.line(["---"] * len(table.HEAD)), sep="\n", flush=True)
+    for precision in options.precision or (("float32", "bfloat16") if on_gpu else ("float32",)):
+        for game in chosen:
+            stored = next((row for row in known if (row["name"], row["precision"]) == (game.name, precision)), {})
+            rows.append(measure(game, options, precision, found["matrix_gflops"], stored))
+            print(table.line(table.cells(rows[-1])), flush=True)
+    text = table.markdown(rows)
+    if text.count("\n") > len(rows) + 1:
+        print(text.splitlines()[-1])
+    if path:
+        options.output.mkdir(parents=True, exist_ok=True)
+        name = "steps_jax_only" if options.jax_only else "steps"
+        path.with_stem(name).write_text(json.dumps({"machine": found, "rows": rows}, indent=1) + "\n")
+        path.with_name(f"{name}.md").write_text(text + "\n")
+    if options.readme:
+        readme = ROOT / "README.md"
+        readme.write_text(table.with_table(readme.read_text(), text))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

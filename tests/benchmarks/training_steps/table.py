@@ -1,0 +1,90 @@
+"""What repeated turns say: medians, spread, ratios with intervals, and the table of them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+BEGIN, END = "<!-- steps: begin -->", "<!-- steps: end -->"
+HEAD = ("game", "ours, s", "PyTorch, s", "PyTorch / ours", "GFLOP/s (share of matrix product): ours", "PyTorch",
+        "first step, s: ours (compiling)", "PyTorch", "peak MiB: ours", "PyTorch", "compiling / plain layers",
+        "peak / plain layers", "parameters, M")
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float], resamples: int = 2000) -> dict[str, float]:
+    """Median of theirs over median of ours, with its 95 % bootstrap interval over turns, which are pairs."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    picked = np.random.default_rng(0).integers(len(ours), size=(resamples, len(ours)))
+    drawn = np.median(theirs[picked], axis=1) / np.median(ours[picked], axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {"value": float(np.median(theirs) / np.median(ours)), "low": float(low), "high": float(high)}
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(sum(math.log(value) for value in values) / len(values))
+
+
+def quotient(a: float | None, b: float | None) -> float | None:
+    return None if a is None or not b else a / b
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def seconds(times: Sequence[float]) -> str:
+    """Median and interquartile range."""
+    low, middle, high = np.percentile(times, [25, 50, 75])
+    return f"{middle:.3g} ({low:.3g}–{high:.3g})"
+
+
+def speed(row: dict, side: str) -> str:
+    """GFLOP/s, and the share of the machine's matrix-product rate."""
+    if row.get("gflop") is None:
+        return "-"
+    rate = row["gflop"] / float(np.median(row[side]["seconds"]))
+    return f"{rate:.0f} ({100 * rate / row['matrix_gflops']:.0f} %)"
+
+
+def cells(row: dict) -> list[str]:
+    """One line of the table; a dash for what was not measured."""
+    ours, theirs, plain = row["ours"], row.get("theirs"), row.get("plain") or {}
+    known = theirs or {}
+    interval = row.get("ratio")
+    return [
+        row["title"],
+        seconds(ours["seconds"]),
+        f"{seconds(theirs['seconds'])} {theirs['variant']}" if theirs else "-",
+        f"**{interval['value']:.2f}** ({interval['low']:.2f}–{interval['high']:.2f})" if interval else "-",
+        speed(row, "ours"),
+        speed(row, "theirs") if theirs else "-",
+        f"{ours['first']:.1f} ({ours['compile']:.1f})",
+        number(known.get("first"), ".1f"),
+        number(ours["mebibytes"], ".0f"),
+        number(known.get("mebibytes"), ".0f"),
+        number(quotient(ours["compile"], plain.get("compile"))),
+        number(quotient(ours["mebibytes"], plain.get("mebibytes"))),
+        number(sum(ours["parameters"].values()) / 1e6, ".1f"),
+    ]
+
+
+def line(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def markdown(rows: Sequence[dict]) -> str:
+    """The table, its last line the geometric mean of the ratios."""
+    lines = [line(HEAD), line(["---"] * len(HEAD)), *(line(cells(row)) for row in rows)]
+    ratios = [row["ratio"]["value"] for row in rows if row.get("ratio")]
+    if ratios:
+        mean = f"**{geometric_mean(ratios):.2f}**"
+        lines.append(line(["geometric mean", "", "", mean, *[""] * (len(HEAD) - 4)]))
+    return "\n".join(lines)
+
+
+def with_table(text: str, content: str) -> str:
+    """A document with what stands between the marks replaced."""
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"the document lacks the marks {BEGIN} and {END}")
+    before, rest = text.split(BEGIN, 1)
+    return f"{before}{BEGIN}\n{content}\n{END}{rest.split(END, 1)[1]}"
