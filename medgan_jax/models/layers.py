@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 from flax.linen import initializers
 
-from medgan_jax.nn.blocks import Dropout, leaky_relu
+from medgan_jax.nn.blocks import Dropout, PReLU, leaky_relu
 from medgan_jax.nn.conv import Conv, ConvTranspose, Padding
 from medgan_jax.nn.norm import get_norm, removes_bias
 from medgan_jax.nn.resample import ResizeConv
@@ -34,6 +34,11 @@ def normalised(norm: str, scale_init: Callable, name: str = "norm") -> nn.Module
     """The normalisation `norm` with the initial scale `scale_init` where it has a scale."""
     options = {} if norm in WITHOUT_SCALE else {"scale_init": scale_init}
     return get_norm(norm, **options)(name=name)
+
+
+def activated(x: jax.Array, activation: Callable | None, name: str) -> jax.Array:
+    """`activation(x)`, or a PReLU of this name, whose slopes are learned, where it is None."""
+    return PReLU(name=name)(x) if activation is None else activation(x)
 
 
 class Layer(nn.Module):

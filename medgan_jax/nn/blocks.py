@@ -17,6 +17,17 @@ def leaky_relu(x: jax.Array, slope: float = 0.2) -> jax.Array:
     return jnp.where(x >= 0, x, slope * x)
 
 
+class PReLU(nn.Module):
+    """`x` (..., C) where positive, else `slope * x`, with a learned slope for each channel (He et al. 2015)."""
+
+    slope: float = 0.25
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        slopes = self.param("slope", initializers.constant(self.slope), x.shape[-1:], jnp.float32)
+        return jnp.where(x >= 0, x, slopes.astype(x.dtype) * x)
+
+
 class Dropout(nn.Module):
     """Drops units with probability `rate` in training, from the random stream 'dropout'.
 

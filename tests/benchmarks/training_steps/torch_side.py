@@ -68,8 +68,14 @@ class Operations(TorchDispatchMode):
     total = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        known = function._overloadpacket in flop_registry
+        if not known:
+            with self:
+                parts = function.decompose(*args, **kwargs or {})
+            if parts is not NotImplemented:
+                return parts
         result = function(*args, **kwargs or {})
-        if function._overloadpacket in flop_registry:
+        if known:
             self.total += flop_registry[function._overloadpacket](*args, **kwargs or {}, out_val=result)
         return result
 
