@@ -45,8 +45,8 @@ LABELS = {
 SIGHTS = {"macula": 1.42, "disc": 0.96, "head": 0.46}
 # Red, green and blue of the retina: as most cameras show it, as in CHASE_DB1, and a lightly pigmented eye.
 TONES = {"orange": (0.72, 0.36, 0.15), "red": (0.66, 0.24, 0.045), "pale": (0.80, 0.52, 0.32)}
-# What a tenth of the widest vein's depth absorbs in red, green and blue, arteries and veins.
-ABSORPTION = np.array([[0.02, 0.20, 0.26], [0.05, 0.30, 0.36]], np.float32)
+# What the depth of the widest vessel absorbs in red, green and blue: arteries and veins.
+ABSORPTION = np.array([[0.02, 0.42, 0.52], [0.06, 0.62, 0.72]], np.float32)
 
 WIDEST, LONGEST = 0.022, 0.08
 TWIGS = 8
@@ -123,7 +123,7 @@ def fundus_image(
     dark, bright = _lesions(chance, view, jnp.asarray(lesions, jnp.float32))
     stop = _stop(view, sight)
     light = _background(chance, view, TONES[tone])
-    light = _nerve_head(chance, view, light, disc, cup)
+    light = _nerve_head(chance, view, TONES[tone], light, disc, cup)
     light = light * jnp.exp(-dark[..., None] * jnp.array([0.25, 0.75, 0.6]))
     light = light * jnp.exp(-jnp.einsum("khw,kc->hwc", _blood(chance, within, depth), ABSORPTION))
     light = shapes.paint(light, bright - 0.5, jnp.array([0.92, 0.80, 0.42]), 0.8)
@@ -196,8 +196,8 @@ def _tree(chance: Chance) -> tuple[list[trees.Paths], list[jax.Array]]:
     temporal = np.array([1, 1, 0, 0] * 2)
     vein = np.repeat([0, 1], 4)
     arcade = {
-        "angle": up * (np.where(temporal, 84, 106) * degree + 11 * degree * start[:8] + 6 * degree * (2 * vein - 1)),
-        "bend": up * np.where(temporal, -74, 26) * degree + 12 * degree * bend[:8],
+        "angle": up * (np.where(temporal, 84, 106) * degree + 15 * degree * start[:8] + 6 * degree * (2 * vein - 1)),
+        "bend": up * np.where(temporal, -74, 26) * degree + 20 * degree * bend[:8],
         "length": np.where(temporal, 2.5, 1.8) + 0.1 * long[:8],
         "radius": np.where(vein, 0.0165, 0.0122) * np.where(temporal, 1.0, 0.8),
     }
@@ -210,11 +210,11 @@ def _tree(chance: Chance) -> tuple[list[trees.Paths], list[jax.Array]]:
     }
     angle, bend, long, radius = (jnp.concatenate([arcade[name], twig[name]]) for name in arcade)
     kinds = np.concatenate([vein, np.arange(TWIGS) % 2])
-    width = jnp.exp(0.10 * chance.normal("eye")[5] + 0.08 * wide)
+    width = jnp.exp(0.10 * chance.normal("eye")[5] + 0.12 * wide)
     side = _side(chance)
     seat = 0.05 * jnp.stack([jnp.sin(angle), jnp.cos(angle) - 0.8 * (1 + 0.3 * start)], axis=-1)
     trunks = trees.grow(
-        seat, angle, bend, long, radius * width, 0.10 * jnp.stack(wiggles, -1), STEPS[0], taper=0.5
+        seat, angle, bend, long, radius * width, 0.14 * jnp.stack(wiggles, -1), STEPS[0], taper=0.5
     )
     branches = _offspring(chance, "branches", trunks, BRANCHES, (0.16, 0.96), STEPS[1], 1.15)
     tips = _offspring(chance, "tips", branches, TIPS, (0.2, 0.98), STEPS[2], 0.62)
@@ -236,7 +236,7 @@ def _offspring(
     radii = radii * (0.62 * jnp.exp(0.25 * jnp.clip(ratio, -2, 1.4)))
     lengths = longest * jnp.minimum(radii / 0.008, 1.2) ** 0.6
     return trees.grow(
-        starts, angles + turn, -0.6 * turn + 0.25 * bend, lengths, radii, 0.14 * jnp.stack(wiggles, -1), steps, taper=0.6
+        starts, angles + turn, -0.6 * turn + 0.25 * bend, lengths, radii, 0.2 * jnp.stack(wiggles, -1), steps, taper=0.6
     )
 
 
@@ -290,17 +290,17 @@ def _disc(chance: Chance, view: trees.View) -> tuple[jax.Array, jax.Array, jax.A
 def _lesions(chance: Chance, view: trees.View, there: jax.Array) -> tuple[jax.Array, jax.Array]:
     """How dark haemorrhages and how bright exudates are, `(H, W)` in [0, 1]; more than a half counts."""
     y, x = view.coordinates()
-    ragged = 0.012 * chance.field("mottle")[0]
+    ragged = 0.014 * chance.field("mottle")[0] + 0.008 * chance.field("fine")[1]
 
     def spots(part: str, number: int, centre: jax.Array, spread: float, sizes: tuple[float, float]) -> jax.Array:
         down, across, size, slim, seen = chance.normal(part).reshape(5, number)
-        radius = sizes[0] + (sizes[1] - sizes[0]) * jnp.square(jax.scipy.stats.norm.cdf(size))
+        radius = sizes[0] + (sizes[1] - sizes[0]) * jnp.power(jax.scipy.stats.norm.cdf(size), 3)
         slim = jnp.exp(0.25 * slim)
         dy = (y - centre[0])[None] - spread * down[:, None, None]
         dx = (x - centre[1])[None] - spread * across[:, None, None]
         distance = shapes.norm(dy / slim[:, None, None], dx * slim[:, None, None])
         radius = jnp.where(there * (seen > -0.6) > 0, radius, -0.1)[:, None, None]
-        return jnp.max(radius - distance, 0) + ragged * jnp.minimum(1, radius.max() / 0.03)
+        return jnp.max(radius - distance + ragged * jnp.clip(radius / 0.04, 0, 1), 0)
 
     soft = max(1 / view.scale, 0.006)
     fovea = _fovea(chance)
@@ -310,11 +310,16 @@ def _lesions(chance: Chance, view: trees.View, there: jax.Array) -> tuple[jax.Ar
     return tuple(jnp.clip(0.5 + each / soft, 0, 1) for each in (dark, bright))
 
 
+def _base(chance: Chance, tone: tuple[float, float, float]) -> jax.Array:
+    """The subject's colour `(3,)`; channels brighten together for the most part."""
+    numbers = jnp.clip(chance.normal("light")[1:4], -2, 2)
+    return jnp.array(tone) * jnp.exp(0.13 * numbers[0] + jnp.array([0.06, 0.13, 0.25]) * numbers)
+
+
 def _background(chance: Chance, view: trees.View, tone: tuple[float, float, float]) -> jax.Array:
     """Colour `(H, W, 3)` of pigment epithelium, choroid, nerve fibres and macula."""
     y, x = view.coordinates()
     numbers = chance.normal("light")
-    base = jnp.array(tone) * jnp.exp(jnp.array([0.16, 0.20, 0.30]) * jnp.clip(numbers[1:4], -2, 2))
     smooth, mottle, fine = chance.field("smooth"), chance.field("mottle"), chance.field("fine")
     # Choroidal vessels shine through, more in lightly pigmented eyes.
     choroid = jnp.tanh(1.2 * mottle[1] + 0.5 * mottle[2]) * jnp.exp(0.5 * numbers[4]) * (1 + 0.5 * smooth[2])
@@ -324,15 +329,17 @@ def _background(chance: Chance, view: trees.View, tone: tuple[float, float, floa
     macula = 0.30 * jnp.exp(-jnp.square(far / 0.22)) + 0.18 * jnp.exp(-jnp.square(far / 0.09))
     # Nerve fibres are bright streaks that leave the disc above and below.
     radius, angle = shapes.norm(y, x), jnp.arctan2(y, x)
-    streaks = jnp.sin(37 * angle + 2.5 * smooth[0] + 1.5 * mottle[2])
+    streaks = jnp.sin(37 * angle + 2.5 * view.half * smooth[0])
     arc = jnp.exp(-jnp.square((radius - 0.38) / 0.24)) * jnp.square(jnp.sin(angle))
     fibres = arc * (0.10 + 0.07 * streaks) * jnp.exp(0.4 * numbers[5])
     colours = jnp.array([[0.6, 1.0, 1.1], [0.6, 1.0, 0.6], [0.3, 1.0, 1.3]])
     log = jnp.stack([log, -macula, fibres])
-    return base * jnp.exp(jnp.einsum("khw,kc->hwc", log, colours))
+    return _base(chance, tone) * jnp.exp(jnp.einsum("khw,kc->hwc", log, colours))
 
 
-def _nerve_head(chance: Chance, view: trees.View, light: jax.Array, disc: jax.Array, cup: jax.Array) -> jax.Array:
+def _nerve_head(
+    chance: Chance, view: trees.View, tone: tuple, light: jax.Array, disc: jax.Array, cup: jax.Array
+) -> jax.Array:
     """`light` with the disc, its cup, and a crescent at its temporal border in some."""
     y, x = view.coordinates()
     pale, dark = chance.normal("disc")[6:]
@@ -343,8 +350,8 @@ def _nerve_head(chance: Chance, view: trees.View, light: jax.Array, disc: jax.Ar
     glow = jnp.exp(-jnp.square(jnp.minimum(disc, 0) / 0.11))[..., None] * jnp.array([0.10, 0.22, 0.15])
     light = light * jnp.exp(glow * jnp.exp(0.5 * numbers[6]))
     texture = jnp.exp(0.05 * chance.field("mottle")[2] + 0.07 * chance.field("smooth")[2])[..., None]
-    rim = jnp.mean(light, (0, 1)) * jnp.array([1.28, 1.75, 1.6]) * jnp.exp(0.12 * numbers[7]) * texture
-    hollow = rim * jnp.array([1.10, 1.32, 1.55]) * jnp.exp(0.08 * numbers[8])
+    rim = _base(chance, tone) * jnp.array([1.7, 2.1, 2.2]) * jnp.exp(0.10 * numbers[7]) * texture
+    hollow = rim * jnp.array([1.12, 1.30, 1.6]) * jnp.exp(0.08 * numbers[8])
     soft = 0.025 * jnp.exp(0.3 * numbers[9])
     light = shapes.paint(light, disc, rim, soft)
     return shapes.paint(light, cup, hollow, 2.2 * soft)
@@ -364,3 +371,37 @@ def _photograph(chance: Chance, view: trees.View, light: jax.Array) -> jax.Array
     grain = 0.010 * chance.field("grain")[0][..., None]
     light = light * (1 + grain) + level * white * jnp.sqrt(light + 0.02)
     return jnp.clip(1 - jnp.logaddexp(0.0, 12 * (1 - light)) / 12, 0, 1)
+
+
+def sheet(keys: jax.Array) -> dict[str, jax.Array]:
+    """Rows of a contact sheet: the views, the tones, lesions and what the labels say."""
+
+    def draw(**options) -> dict[str, jax.Array]:
+        return jax.jit(lambda keys: jax.lax.map(lambda key: fundus_image(key, 256, **options), keys))(keys)
+
+    disc, head = draw(sight="disc", tone="red"), draw(sight="head")
+    return {
+        "disc in the middle (30 degrees), red": disc["image"],
+        "vessels": disc["vessel_mask"],
+        "macula in the middle (45 degrees)": draw()["image"],
+        "the same, lightly pigmented, with lesions": draw(tone="pale", lesions=True)["image"],
+        "nerve head": head["image"],
+        "disc and cup": 0.5 * head["disc_mask"] + 0.5 * head["cup_mask"],
+    }
+
+
+def _vessel_task(key: jax.Array) -> dict[str, jax.Array]:
+    eye = fundus_image(key, 96, sight="disc")
+    return {"input": eye["image"], "target": eye["vessel_mask"][..., None].astype(jnp.float32)}
+
+
+def _nerve_head_task(key: jax.Array) -> dict[str, jax.Array]:
+    eye = fundus_image(key, 64, sight="head")
+    masks = jnp.stack([eye["disc_mask"], eye["cup_mask"]], axis=-1)
+    return {"input": eye["image"], "target": masks.astype(jnp.float32)}
+
+
+TASKS = (
+    Task("fundus_vessels", "segmentation", _vessel_task),
+    Task("fundus_disc_cup", "segmentation", _nerve_head_task),
+)

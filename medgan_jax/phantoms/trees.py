@@ -72,22 +72,17 @@ def grow(
     angle = angles[:, None] + bends[:, None] * ease + wiggles @ np.stack(waves)
     middle = (angle[:, 1:] + angle[:, :-1]) / 2
     step = jnp.stack([jnp.sin(middle), jnp.cos(middle)], axis=-1) * (lengths / steps)[:, None, None]
-    points = starts[:, None] + jnp.concatenate([jnp.zeros_like(step[:, :1]), jnp.cumsum(step, axis=1)], axis=1)
+    # Sums by a matrix compile much faster than a cumulative sum.
+    points = starts[:, None] + jnp.einsum("ts,nsd->ntd", np.tri(steps + 1, steps, -1, np.float32), step)
     return Paths(points, angle, radii[:, None] * (1 - taper * along))
 
 
 def sprout(paths: Paths, places: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Points `(N C, 2)`, angles and radii `(N C,)` at parts `places` `(N, C)` in (0, 1) of each path's way."""
-    exact = places * (paths.angles.shape[1] - 1)
-    before = jnp.floor(exact).astype(jnp.int32)
-
-    def between(values: jax.Array) -> jax.Array:
-        index = before.reshape(*before.shape, *[1] * (values.ndim - 2))
-        part = (exact - before).reshape(index.shape)
-        low, high = (jnp.take_along_axis(values, index + step, axis=1) for step in (0, 1))
-        return (low + part * (high - low)).reshape(-1, *values.shape[2:])
-
-    return between(paths.points), between(paths.angles), between(paths.radii)
+    steps = paths.angles.shape[1]
+    near = jax.nn.relu(1 - jnp.abs(places[..., None] * (steps - 1) - np.arange(steps, dtype=np.float32)))
+    angles, radii = (jnp.einsum("ncs,ns->nc", near, values).reshape(-1) for values in (paths.angles, paths.radii))
+    return jnp.einsum("ncs,nsd->ncd", near, paths.points).reshape(-1, 2), angles, radii
 
 
 def inside(
