@@ -27,11 +27,11 @@ import numpy as np
 
 from medgan_jax.phantoms.head_anatomy import LABELS, LESION, SMALLEST_GRID, HeadChance, Layer, anatomy
 
-__all__ = ["LABELS", "PROTOCOLS", "TISSUES", "Contrast", "head_slice", "head_slices"]
-
 Contrast = Literal["t1", "t2", "pd"]
 
-# Proton density (water 1), T1 and T2 in ms near 1.5 T; cortical bone and flowing blood give no signal.
+# Cortical bone and flowing blood give hardly any signal to a spin echo.
+SIGNAL_VOIDS = ("bone", "artery", "venous_sinus")
+# Proton density (water 1), T1 and T2 in ms near 1.5 T.
 TISSUES = {
     "csf": (1.00, 4000.0, 2000.0),
     "cortex": (0.82, 950.0, 100.0),
@@ -83,7 +83,7 @@ def head_slice(
     chance = HeadChance(subject_key, grid)
     signal = spin_signals(contrast, *signal_deviates(chance))
     phase = _phase(chance, grid)
-    profile = _texture_and_profile(chance)
+    profile = texture_and_profile(chance)
     head = anatomy(chance, grid)
     sick = [(head.lesions, "lesion", LESION)] if lesions else []
     drawn, labels = paint_layers(head.layers + sick + head.deep, signal, grid)
@@ -127,7 +127,8 @@ def spin_signals(contrast: Contrast, protocol: jax.Array, relaxation: jax.Array)
     t1, t2 = t1 * scatter[: len(TISSUES)], t2 * scatter[len(TISSUES) :]
     recovered = jnp.abs(1 - 2 * jnp.exp(-inversion / t1) + jnp.exp(-repetition / t1))
     signal = density * recovered * jnp.exp(-echo / t2)
-    return {"bone": 0.02, "void": 0.02, **dict(zip(TISSUES, signal, strict=True))}
+    signals = {**dict.fromkeys(SIGNAL_VOIDS, 0.02), **dict(zip(TISSUES, signal, strict=True))}
+    return signals | {"choroid_plexus": signals["deep_grey"]}
 
 
 def paint_layers(
@@ -145,7 +146,7 @@ def paint_layers(
     return drawn, labels
 
 
-def _texture_and_profile(chance: HeadChance) -> jax.Array:
+def texture_and_profile(chance: HeadChance) -> jax.Array:
     """What multiplies the signal `(N, N)`: structure within tissue, and the smooth profile of the coils."""
     texture = 0.015 * chance.field("smooth") + 0.015 * chance.field("finest") + 0.05 * chance.field("grain")
     return jnp.exp(0.10 * chance.field("profile") + texture)

@@ -63,6 +63,11 @@ class Anatomy(NamedTuple):
     sinus: jax.Array
     lesions: jax.Array
 
+    @property
+    def ventricles(self) -> jax.Array:
+        """Signed distance `(N, N)` to the ventricles."""
+        return next(inside for inside, tissue, _ in self.deep if tissue == "csf")
+
 
 class HeadChance:
     """A subject's random numbers and smooth random fields, each used once.
@@ -245,7 +250,7 @@ def _deep_structures(
         (ellipse(across, y, (0.178, -0.020), (0.026 * size, 0.070 * size), -0.35), "pallidum", DEEP_GREY),
         (ellipse(across, y, (0.088, 0.090), (0.066 * size, 0.105 * size), -0.30), "deep_grey", DEEP_GREY),
         (ventricles, "csf", VENTRICLE),
-        (jnp.minimum(tuft, ventricles - 0.006), "deep_grey", VENTRICLE),
+        (jnp.minimum(tuft, ventricles - 0.006), "choroid_plexus", VENTRICLE),
     ]
 
 
@@ -261,8 +266,8 @@ def _vessels(chance: HeadChance, x: jax.Array, y: jax.Array, pia: jax.Array, dep
     place = 0.008 * chance.normal(2)
     sinus = 0.022 - norm(x - place[0], 1.3 * (y - 0.645 - place[1]))
     return [
-        (jnp.minimum(dots, 0.016 - pia), "void", CSF),
-        (jnp.minimum(sinus, 0.02 - depth), "void", CSF),
+        (jnp.minimum(dots, 0.016 - pia), "artery", CSF),
+        (jnp.minimum(sinus, 0.02 - depth), "venous_sinus", CSF),
     ]
 
 
