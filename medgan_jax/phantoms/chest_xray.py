@@ -64,7 +64,7 @@ def chest_xray(
     """One subject's radiograph; `key` decides everything about it.
 
     opacities: up to 5 consolidations and a pleural effusion, which the lung labels cover as readers draw
-    them. nodule: one round opacity of 8 to 18 mm radius in a lung. Both may be traced; neither changes
+    them. nodule: one round opacity of 11 to 22 mm radius in a lung. Both may be traced; neither changes
     anything else. framing: how much position and magnification vary, 1 as between real radiographs. noise:
     standard deviation in the display range. Below 128 pixels an image is the average of a finer one.
 
@@ -251,7 +251,7 @@ def _nodule(
     side, height, out, radius, *_ = chance.uniform("nodule")
     down = -0.45 + 0.57 * height
     right = jnp.where(side > 0.5, 1.0, -1.0) * (0.38 + 0.16 * down + 0.12 * out)
-    inside = 0.04 + 0.05 * radius - norm(organs["down"] - down, organs["across"] - right)
+    inside = 0.055 + 0.055 * radius - norm(organs["down"] - down, organs["across"] - right)
     inside = jnp.minimum(inside + 0.004 * fields["fine"][1], organs["egg"])
     return jnp.where(jnp.asarray(nodule), inside, -1.0)
 
@@ -274,7 +274,7 @@ def _path_lengths(
     trunk = trunk * (1 + 0.05 * fields["smooth"][4] + 0.02 * fields["medium"][5])
     air = _air(organs, fields, heavy, uneven)
     solid = jnp.clip(nodule / 0.012, 0, 1) * jnp.sqrt(jnp.clip(nodule, 0, 0.09) / 0.09)
-    air = air * (1 - replaced) - 0.16 * solid
+    air = air * (1 - replaced) - 0.24 * solid
     half = bones["half"]
     ribs = 6.0 * _shell(bones["posterior"], half, 0.75) + 3.5 * _shell(bones["anterior"], 0.9 * half, 0.8)
     bone = ribs + 9.0 * _shell(bones["clavicles"], 0.026, 0.8)
@@ -395,7 +395,7 @@ def _centroid(mask: jax.Array) -> jax.Array:
 
 def _organ_task(key: jax.Array) -> dict[str, jax.Array]:
     """Lungs and heart in radiographs with disease, framed as portable ones are."""
-    drawn = chest_xray(key, 96, framing=2.0)
+    drawn = chest_xray(key, 96, framing=2.4)
     organs = [drawn["labels"] == label for label in (RIGHT_LUNG, LEFT_LUNG, HEART)]
     return {"input": drawn["image"], "target": jnp.stack(organs, axis=-1).astype(jnp.float32)}
 
