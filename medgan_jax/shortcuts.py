@@ -297,7 +297,7 @@ def plan(kind: str, shape: tuple[int, ...]) -> tuple[tuple[int, int], Config]:
     pixels = math.prod(shape[:-1])
     volumes = len(shape) == 4
     counts = (512, 256) if kind == "classification" else (96, 24) if volumes else (256, 64)
-    batch = max(2, min(16, 2**17 // pixels))
+    batch = max(2, min(16, 2**16 // pixels))
     steps = 600 if kind == "classification" else 300 if volumes else 500
     return counts, Config(batch_size=batch, steps=steps, base=8 if volumes else 16)
 

@@ -40,6 +40,8 @@ MAY_IMPORT = {
     "schedules": set(),
     "nn": set(),
     **{leaf: {"nn"} for leaf in LEAVES - {"nn"}},
+    # Phantoms are images, which physics makes.
+    "phantoms": {"nn", "physics"},
     "models": LEAVES,
     "inference": LEAVES,
     "data": {"physics", "phantoms", "models.sizes"},
