@@ -39,7 +39,7 @@ NUMBERS = {
     "dots": 4 * DOTS,
     "moles": 10 * MOLES,
 }
-FIELDS = {"broad": (2, 2), "smooth": (6, 4), "mottle": (18, 3), "mesh": (34, 2), "fine": (80, 2)}
+FIELDS = {"broad": (2, 2), "smooth": (6, 4), "mottle": (18, 3), "mesh": (44, 2), "fine": (80, 2)}
 
 
 def dermoscopy_image(
@@ -62,8 +62,9 @@ def dermoscopy_image(
     kinds = jnp.asarray(kind) == np.arange(3)[:, None, None]
     inside = _outline(chance, view, kinds)
     skin = _skin(chance)
-    pigment, red, pale = _structures(chance, view, inside, kinds)
+    pigment, red, pale, veil = _structures(chance, view, inside, kinds)
     light = skin * jnp.exp(-pigment[..., None] * _melanin(chance) - red[..., None] * BLOOD)
+    light = light + 0.6 * veil[..., None] * (np.array([0.42, 0.43, 0.47]) - light)
     light = shapes.paint(light, pale - 0.5, jnp.array([0.90, 0.84, 0.72]), 1.0)
     hairs = jnp.asarray(hair) * _hair(chance, view)
     rim = _rim(chance, view)
@@ -141,7 +142,7 @@ def _skin(chance: Chance) -> jax.Array:
     tone = (FAIR + share * (OLIVE - FAIR)) * jnp.exp(0.05 * jnp.stack(numbers))
     smooth, mottle, fine = chance.field("smooth"), chance.field("mottle"), chance.field("fine")
     log = 0.04 * smooth[1] + 0.03 * mottle[2] + 0.025 * fine[1]
-    redness = 0.10 * jax.nn.relu(smooth[2]) + 0.05 * jax.nn.relu(mottle[1])
+    redness = 0.07 * jax.nn.relu(smooth[2]) + 0.05 * jax.nn.relu(mottle[1])
     return tone * jnp.exp(log[..., None] - redness[..., None] * BLOOD)
 
 
@@ -159,7 +160,7 @@ def _outline(chance: Chance, view: trees.View, kinds: jax.Array) -> jax.Array:
     # Nevi are oval; melanomas have lobes and notches; keratoses a crisp edge of many small waves.
     order = np.arange(2, 2 + HARMONICS)
     amplitudes = jnp.select(
-        [each[0, 0] for each in kinds], [0.035 / order * 2, 0.15 * order**-0.6, 0.05 * order**-0.3]
+        [each[0, 0] for each in kinds], [0.035 / order * 2, 0.13 * order**-0.8, 0.05 * order**-0.3]
     )
     radius = jnp.clip(0.48 + 0.1 * size, 0.26, 0.75)
     y, x = y - 0.10 * down, x - 0.10 * across
@@ -176,8 +177,8 @@ def _outline(chance: Chance, view: trees.View, kinds: jax.Array) -> jax.Array:
 
 def _structures(
     chance: Chance, view: trees.View, inside: jax.Array, kinds: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Optical density `(H, W)` of pigment and of blood, and the share of each pixel in a pale cyst."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Optical density `(H, W)` of pigment and blood, shares of each pixel in a pale cyst and below a veil."""
     y, x = view.coordinates()
     smooth, mottle, mesh = chance.field("smooth"), chance.field("mottle"), chance.field("mesh")
     nevus, melanoma, keratosis = kinds
@@ -188,10 +189,10 @@ def _structures(
     lines = jnp.exp(-jnp.square(mesh[0] / 0.35)) - 0.33
     coarse = jnp.exp(-jnp.square(mottle[1] / 0.4)) - 0.37
     patch = jnp.tanh(1.5 * smooth[0])
-    network = jnp.where(nevus, 0.45 * lines, jnp.where(melanoma, (0.7 * coarse + 0.3 * lines) * (patch > 0), 0.0))
+    network = jnp.where(nevus, 0.38 * lines, jnp.where(melanoma, (0.7 * coarse + 0.3 * lines) * (patch > 0), 0.0))
     # Colour: a nevus darkens towards its middle, a melanoma has patches that ignore its middle.
     middle = jnp.clip(inside / 0.3, 0, 1)
-    patches = jnp.where(nevus, 0.35 * (middle - 0.5), jnp.where(melanoma, 0.50 * patch, 0.10 * patch))
+    patches = jnp.where(nevus, 0.35 * (middle - 0.5), jnp.where(melanoma, 0.55 * patch, 0.10 * patch))
     crust = jnp.where(keratosis, 0.22 * jnp.tanh(2 * mottle[2]) + 0.12 * mesh[1], 0.08 * mottle[2])
     down, across, size, which = chance.normal("dots").reshape(4, DOTS, 1, 1)
     length = shapes.norm(y - 0.32 * down, x - 0.32 * across)
@@ -204,7 +205,9 @@ def _structures(
     weight = jnp.sum(cover)
     total = total * (0.85 * density * weight / jnp.maximum(jnp.sum(total * cover), 1e-3))
     red = jnp.where(melanoma, 0.25 * jax.nn.relu(smooth[1]), 0.10) * cover
-    return total, red, pale
+    # A veil over part of a melanoma: pigment that lies deep looks blue-grey.
+    veil = melanoma * cover * jax.nn.sigmoid(6 * (smooth[3] - 0.5))
+    return total, red, pale, veil
 
 
 def _hair(chance: Chance, view: trees.View) -> jax.Array:
