@@ -39,12 +39,21 @@ def configurations(name: str) -> list[str]:
     return sorted(builder.builder_configs, key=lambda config: config != default)
 
 
-def prepare(name: str, directory: str | pathlib.Path | None = None) -> pathlib.Path:
+def prepare(
+    name: str,
+    directory: str | pathlib.Path | None = None,
+    *,
+    processes: int = 1,
+    manual: str | pathlib.Path | None = None,
+    skip_refused: bool = False,
+) -> pathlib.Path:
     """Prepares 'NAME' or 'NAME/CONFIG' under `directory` (None: TFDS' default); returns its folder.
 
-    Does nothing if that was done before. Raises UserError for an unknown name, missing files that have to be
-    fetched by hand, a missing package, or a place that cannot be written.
+    Does nothing if that was done before. processes, manual, skip_refused: as `prepared.prepare_builder` takes
+    them. Raises UserError for an unknown name, missing files that have to be fetched by hand, a missing
+    package, or a place that cannot be written.
     """
     from medgan_jax.data.prepared import find_builder, prepare_builder
 
-    return prepare_builder(find_builder(name, directory))
+    builder = find_builder(name, directory)
+    return prepare_builder(builder, processes=processes, manual=manual, skip_refused=skip_refused)

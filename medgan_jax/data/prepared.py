@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import functools
 import importlib
+import json
 import logging
 import pathlib
 import pkgutil
@@ -18,6 +19,8 @@ from medgan_jax.data.records import Record, Records, Source, digest, split_valid
 from medgan_jax.errors import UserError
 
 FILE_FORMAT = "array_record"
+# What is known of the records without reading them, beside their files.
+INDEX = "records.json"
 
 
 class PreparedSource(Records):
@@ -25,8 +28,9 @@ class PreparedSource(Records):
 
     Images (the feature 'image' and those of type Image) are float32, other whole numbers int32, texts str;
     nested features are named 'outer/inner'. Features 'subject' and 'id' name the records; without them each
-    is its own subject. The fingerprint covers the version, the files' names and sizes, and the numbers of
-    records, not the files' contents, which may be too large to read at every start.
+    is its own subject. A feature 'given' lists the features that a record has; its others are left out. The
+    fingerprint covers the version, the files' names and sizes, and the numbers of records, not the files'
+    contents, which may be too large to read at every start.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
@@ -35,30 +39,23 @@ class PreparedSource(Records):
         info = builder.info.splits[split]
         shards = [(path.name, path.stat().length) for path in info.filepaths]
         self.fingerprint = digest(builder.info.full_name, split, list(info.shard_lengths), shards)
-        ids = [f"{split}-{index:06d}" for index in range(len(self._data))]
-        names = self._texts(builder, split, [name for name in ("id", "subject") if name in self._features])
-        ids = names.get("id", ids)
+        index = _read_index(builder, split) or _index(builder, split)
         label = self._features.get("label")
         class_names = (isinstance(label, tfds.features.ClassLabel) and label.names) or ()
-        super().__init__(_resolved_name(builder), ids, names.get("subject", ids), class_names=class_names)
+        super().__init__(_resolved_name(builder), index["ids"], index["subjects"], class_names=class_names)
+        self._shapes = index.get("shapes", {})
 
     def read(self, index: int) -> Record:
-        return dict(self._converted(self._data[index], self._features))
+        values = self._data[index]
+        given = values.pop("given", None)
+        if given is not None:
+            kept = given.decode().split(",")
+            values = {name: value for name, value in values.items() if name in kept}
+        return dict(self._converted(values, self._features))
 
-    def _texts(self, builder: tfds.core.DatasetBuilder, split: str, names: list[str]) -> dict[str, list[str]]:
-        """The texts of every record, with the images left as they are encoded."""
-        if not names:
-            return {}
-        images = [
-            name for name, feature in self._features.items() if isinstance(feature, tfds.features.Image)
-        ]
-        records = builder.as_data_source(split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
-        texts = {name: [] for name in names}
-        for index in range(len(records)):
-            record = records[index]
-            for name in names:
-                texts[name].append(record[name].decode())
-        return texts
+    def shapes(self, field: str) -> list[tuple[int, ...]] | None:
+        known = self._shapes.get(field)
+        return known and [tuple(shape) for shape in known]
 
     def _converted(
         self, values: Mapping[str, Any], features: Mapping[str, Any], outer: str = ""
@@ -75,6 +72,48 @@ class PreparedSource(Records):
                 is_image = name == "image" or (isinstance(feature, tfds.features.Image) and not is_label)
                 is_float = is_image or array.dtype.kind == "f"
                 yield outer + name, array.astype(np.float32 if is_float else np.int32)
+
+
+def _index(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, list]:
+    """Ids and subjects of the records of a split, which takes reading all that is not an image."""
+    features = dict(builder.info.features.items())
+    images = [name for name, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    records = builder.as_data_source(split, decoders=dict.fromkeys(images, tfds.decode.SkipDecoding()))
+    ids, subjects = [], []
+    for number in range(len(records)):
+        record = records[number] if features.keys() & {"id", "subject"} else {}
+        ids.append(record["id"].decode() if "id" in record else f"{split}-{number:06d}")
+        subjects.append(record["subject"].decode() if "subject" in record else ids[-1])
+    return {"ids": ids, "subjects": subjects}
+
+
+def _write_index(builder: tfds.core.DatasetBuilder) -> None:
+    """Notes ids, subjects and shapes of the records once, so that opening a set reads no image."""
+    found = {}
+    for split, info in builder.info.splits.items():
+        source = PreparedSource(builder, split)
+        shapes: dict[str, list] = {}
+        for number in range(len(source)):
+            for field, value in source[number].items():
+                if isinstance(value, np.ndarray):
+                    shapes.setdefault(field, []).append(value.shape)
+        found[split] = {
+            "lengths": list(info.shard_lengths),
+            "ids": source.ids,
+            "subjects": source.subjects,
+            "shapes": {field: known for field, known in shapes.items() if len(known) == len(source)},
+        }
+    (pathlib.Path(builder.data_path) / INDEX).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _read_index(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any] | None:
+    """The notes, unless there are none or they are of other files."""
+    try:
+        found = json.loads((pathlib.Path(builder.data_path) / INDEX).read_text("utf-8"))[split]
+        matches = found["lengths"] == list(builder.info.splits[split].shard_lengths)
+        return found if matches and len(found["ids"]) == sum(found["lengths"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def open_prepared(name: str, *, split: str, directory: str | pathlib.Path | None = None) -> Source:
@@ -97,7 +136,7 @@ def open_prepared(name: str, *, split: str, directory: str | pathlib.Path | None
 
 def find_builder(name: str, directory: str | pathlib.Path | None = None) -> tfds.core.DatasetBuilder:
     """The TFDS builder of 'NAME' or 'NAME/CONFIG', of this package or of TFDS; UserError if there is none."""
-    _register_builders()
+    _register_builders(name.partition("/")[0])
     try:
         _check_configuration(name)
         with _quiet():
@@ -110,14 +149,32 @@ def find_builder(name: str, directory: str | pathlib.Path | None = None) -> tfds
         raise UserError(f"TFDS cannot open '{name}': {_one_line(error)}") from error
 
 
-def prepare_builder(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
+def prepare_builder(
+    builder: tfds.core.DatasetBuilder,
+    *,
+    processes: int = 1,
+    manual: str | pathlib.Path | None = None,
+    skip_refused: bool = False,
+) -> pathlib.Path:
     """Prepares a data set as array_record files, unless that was done before; returns its folder.
 
+    processes: how many read or draw records. manual: where files fetched by hand lie (None: the folder
+    `downloads/manual/NAME` beside the prepared sets). skip_refused: leave out cases whose files are refused.
     Raises UserError if files have to be fetched by hand first, a package is missing, or the place cannot be
     written.
     """
+    with _quiet():
+        prepared = builder.is_prepared()
+    if prepared:
+        return pathlib.Path(builder.data_path)
+    _set_options(builder, processes, skip_refused)
+    folder = pathlib.Path(manual or _manual_folder(builder)).expanduser()
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        _check_manual(builder, folder)
     try:
-        builder.download_and_prepare()
+        options = tfds.download.DownloadConfig(manual_dir=str(folder))
+        builder.download_and_prepare(download_config=options)
+        _write_index(builder)
     except ImportError as error:
         raise UserError(
             f"preparing {builder.name} needs a package that is missing: {_one_line(error)}"
@@ -125,6 +182,31 @@ def prepare_builder(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
     except (AssertionError, OSError, NotImplementedError) as error:
         raise UserError(f"{builder.name} cannot be prepared: {_one_line(error)}") from error
     return pathlib.Path(builder.data_path)
+
+
+def _set_options(builder: tfds.core.DatasetBuilder, processes: int, skip_refused: bool) -> None:
+    if processes < 1:
+        raise UserError(f"--processes is {processes}; it must be at least 1")
+    for name, value, usual in (("processes", processes, 1), ("skip_refused", skip_refused, False)):
+        if hasattr(builder, name):
+            setattr(builder, name, value)
+        elif value != usual:
+            raise UserError(f"{builder.name} does not take --{name}: leave it out")
+
+
+def _manual_folder(builder: tfds.core.DatasetBuilder) -> pathlib.Path:
+    root = pathlib.Path(getattr(builder, "_data_dir_root", builder.data_dir)).expanduser()
+    return root / "downloads" / "manual" / builder.name
+
+
+def _check_manual(builder: tfds.core.DatasetBuilder, folder: pathlib.Path) -> None:
+    empty = not folder.is_dir() or not any(folder.iterdir())
+    if empty:
+        state = "is empty" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+        raise UserError(
+            f"{builder.name} has to be fetched by hand into {folder}, which {state}: "
+            f"`python -m medgan_jax data list {builder.name}` says how; --manual names another folder"
+        )
 
 
 def _check_prepared(
@@ -167,10 +249,10 @@ def _quiet() -> Iterator[None]:
 
 
 @functools.cache
-def _register_builders() -> None:
-    # TFDS finds a builder by its class, which registers itself on import.
-    for module in pkgutil.iter_modules(builders.__path__):
-        importlib.import_module(f"{builders.__name__}.{module.name}")
+def _register_builders(name: str) -> None:
+    # TFDS finds a builder by its class, which registers itself on import. Phantoms need JAX, others do not.
+    own = [module.name for module in pkgutil.iter_modules(builders.__path__)]
+    importlib.import_module(f"{builders.__name__}.{name if name in own else 'public'}")
 
 
 def _resolved_name(builder: tfds.core.DatasetBuilder) -> str:

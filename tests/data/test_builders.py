@@ -44,7 +44,7 @@ def prepared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mr_head_kspace, "head_slice", stand_in)
         folder = catalogue.prepare("tiny_head_kspace", directory)
-    assert folder == directory / "tiny_head_kspace/tiny/1.0.0"
+    assert folder == directory / "tiny_head_kspace/tiny/1.1.0"
     return directory
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from medgan_jax.data.processes import in_processes
 from medgan_jax.data.sources import SPLITS, PhantomSource
 from medgan_jax.phantoms.head import head_slice
 from medgan_jax.physics import fourier
@@ -16,6 +17,8 @@ from medgan_jax.physics.masks import make_mask
 KINDS = ("gaussian1d", "gaussian2d", "poisson2d", "radial", "spiral")
 PERCENTS = (10, 20, 30, 40, 50)
 SIZES = (256, 128)
+# Records that one process draws at a time.
+_CHUNK = 8
 
 
 @dataclasses.dataclass
@@ -47,17 +50,21 @@ class MrHeadKspace(tfds.core.GeneratorBasedBuilder):
     image `(H, W, 1)` magnitude in [0, 1]; complex `(H, W, 2)` real and imaginary part; kspace `(H, W, 2)` the
     sampled frequencies, centred, orthonormal, zero elsewhere; sampling `(H, W, 1)` the pattern of zeros and
     ones; label `(H, W, 1)` tissue (`phantoms.head.LABELS`); id, subject. Every record is another subject.
+    processes: how many draw.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.1.0": "arrays as raw bytes, which are read twice as fast"}  # noqa: RUF012
     BUILDER_CONFIGS = [  # noqa: RUF012
         _config(kind, percent, size) for size in SIZES for kind in KINDS for percent in PERCENTS
     ]
     DEFAULT_CONFIG_NAME = "gaussian1d_30"
+    processes = 1
 
     def _info(self) -> tfds.core.DatasetInfo:
         size = self.builder_config.size
-        plane = functools.partial(tfds.features.Tensor, dtype=np.float32)
+        plane = functools.partial(tfds.features.Tensor, dtype=np.float32, encoding="bytes")
+        pattern = functools.partial(tfds.features.Tensor, dtype=np.uint8, encoding="bytes")
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
@@ -66,8 +73,8 @@ class MrHeadKspace(tfds.core.GeneratorBasedBuilder):
                     "image": plane(shape=(size, size, 1)),
                     "complex": plane(shape=(size, size, 2)),
                     "kspace": plane(shape=(size, size, 2)),
-                    "sampling": tfds.features.Tensor(shape=(size, size, 1), dtype=np.uint8),
-                    "label": tfds.features.Tensor(shape=(size, size, 1), dtype=np.uint8),
+                    "sampling": pattern(shape=(size, size, 1)),
+                    "label": pattern(shape=(size, size, 1)),
                     "id": tfds.features.Text(),
                     "subject": tfds.features.Text(),
                 }
@@ -78,21 +85,32 @@ class MrHeadKspace(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in SPLITS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        config = self.builder_config
-        generate = functools.partial(head_slice, size=config.size)
-        source = PhantomSource("head", generate, getattr(config, split), config.seed, split=split)
-        mask = make_mask(config.kind, (config.size, config.size), config.percent / 100, config.seed)
-        for record in (source[index] for index in range(len(source))):
-            kspace = fourier.undersample(fourier.to_complex(record["complex"]), mask)
-            yield (
-                record["id"],
-                {
-                    "image": record["image"],
-                    "complex": record["complex"],
-                    "kspace": np.asarray(fourier.to_channels(kspace)),
-                    "sampling": mask[..., None].astype(np.uint8),
-                    "label": record["labels"][..., None].astype(np.uint8),
-                    "id": record["id"],
-                    "subject": record["subject"],
-                },
-            )
+        draw = functools.partial(_draw, self.builder_config, split)
+        for records in in_processes(
+            draw, range(0, getattr(self.builder_config, split), _CHUNK), self.processes
+        ):
+            for record in records:
+                yield record["id"], record
+
+
+def _draw(config: HeadKspaceConfig, split: str, start: int) -> list[dict[str, Any]]:
+    """Some of the records of a part, from that of number `start` on."""
+    generate = functools.partial(head_slice, size=config.size)
+    source = PhantomSource("head", generate, getattr(config, split), config.seed, split=split)
+    mask = make_mask(config.kind, (config.size, config.size), config.percent / 100, config.seed)
+    records = []
+    for index in range(start, min(start + _CHUNK, len(source))):
+        record = source[index]
+        kspace = fourier.undersample(fourier.to_complex(record["complex"]), mask)
+        records.append(
+            {
+                "image": record["image"],
+                "complex": record["complex"],
+                "kspace": np.asarray(fourier.to_channels(kspace)),
+                "sampling": mask[..., None].astype(np.uint8),
+                "label": record["labels"][..., None].astype(np.uint8),
+                "id": record["id"],
+                "subject": record["subject"],
+            }
+        )
+    return records
