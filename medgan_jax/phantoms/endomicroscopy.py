@@ -9,7 +9,7 @@ mucus. `crypts`: round glands of the colon with dark goblet cells about a dark m
 irregular and branching ones, as in neoplasia; `epithelium`: polygonal cells with bright borders, as on villi
 and in squamous epithelium; `stroma`: bright bundles of fibres and thin capillaries.
 
-The population (mean, standard deviation): 7 glands or 13 cells across the picture, each of radius 0.40 (10 %)
+The population (mean, standard deviation): 5 glands or 11 cells across the picture, each of radius 0.40 (10 %)
 of its site; brightness 20 %; detail finer than a probe's fibres has 10 % contrast.
 """
 
@@ -26,7 +26,7 @@ TISSUES = {"crypts": CRYPTS, "glands": GLANDS, "epithelium": EPITHELIUM, "stroma
 GROUND, CELL, LUMEN = range(3)
 LABELS = {"ground": GROUND, "cell": CELL, "lumen": LUMEN}
 
-COARSE, DENSE = 7, 13
+COARSE, DENSE = 5, 11
 NUMBERS = {
     "field": 8,
     "coarse": 9 * mosaic.site_count(COARSE),
@@ -73,10 +73,13 @@ def _near(chance: Chance, part: str, size: int, cells: int, wild: jax.Array | fl
     sites = mosaic.site_count(cells)
     down, across, large, long, turn, *lobes = chance.normal(part).reshape(9, sites)
     smooth = chance.field("smooth")
-    shift = jnp.stack([down, across], -1)
-    bent = jnp.moveaxis((0.16 + 0.12 * wild) * smooth[:2], 0, -1)
+    shift = jnp.clip(jnp.stack([down, across], -1), -1.5, 1.5)
+    # Every other row is moved by half a site, as the closest packing of round things is.
+    row = np.repeat(np.arange(cells + 2) % 2, cells + 2)
+    packed = mosaic.corners(cells) + 0.5 + 0.25 * (2 * row[:, None] - 1) * np.array([0.0, 1.0])
+    bent = jnp.moveaxis((0.14 + 0.12 * wild) * smooth[:2], 0, -1)
     outlines = mosaic.Outlines(
-        centre=mosaic.corners(cells) + 0.5 + (0.09 + 0.09 * wild) * jnp.clip(shift, -1.5, 1.5),
+        centre=packed + (0.06 + 0.09 * wild) * shift,
         radius=radius * jnp.exp(0.10 * jnp.clip(large, -2, 2)),
         stretch=jnp.exp(jnp.abs((0.12 + 0.30 * wild) * jnp.clip(long, -2, 2))),
         angle=np.pi * turn,
@@ -89,13 +92,13 @@ def _glands(chance: Chance, size: int, irregular: jax.Array) -> tuple[jax.Array,
     """Light and label `(H, W)` of glands in a bright stroma with capillaries."""
     near = _near(chance, "coarse", size, COARSE, irregular, 0.40)
     first, depth, edge = near.best()
-    mottle, mesh = chance.field("mottle"), chance.field("mesh")
+    smooth, mottle, mesh = chance.field("smooth"), chance.field("mottle"), chance.field("mesh")
     spacing = 1 / COARSE * size
     inside = jnp.clip(0.5 + edge * spacing / 1.5, 0, 1)
     place = jnp.take_along_axis(near.place, first[None, None], axis=1)[:, 0]
     turn, reach = jnp.arctan2(place[1], place[0]), shapes.norm(*place)
     # Cells stand round the mouth; goblets among them are dark, and a seam between cells is faint.
-    seams = 0.5 + 0.5 * jnp.cos(15 * turn + 2 * mottle[0])
+    seams = 0.5 + 0.5 * jnp.cos(21 * turn + 1.5 * smooth[0])
     goblets = jax.nn.sigmoid(4 * (mesh[0] - 0.3)) * jax.nn.sigmoid((reach - 0.42) / 0.05)
     mouth = (0.26 + 0.10 * irregular) * (1 + 0.15 * mottle[1])
     wall = 0.34 + 0.07 * seams + 0.08 * mesh[1] - 0.16 * goblets

@@ -39,7 +39,7 @@ LABELS = {
     "outside": OUTSIDE,
 }
 # Root mean square amplitude of each, and how much of it varies in the real domain.
-ECHOES = np.array([0.012, 0.020, 0.10, 0.028, 0.28, 0.8, 0.0], np.float32)
+ECHOES = np.array([0.010, 0.016, 0.085, 0.020, 0.26, 0.9, 0.0], np.float32)
 SCATTER = np.array([0.3, 0.35, 0.25, 0.3, 0.2, 0.2, 0.0], np.float32)
 
 DEPTH, CATHETER_RADIUS = 4.6, 0.5
@@ -149,8 +149,8 @@ def _scan(chance: Chance, labels: jax.Array, depth: jax.Array, domain: Domain) -
     """Log-compressed image `(H, W)` in polar coordinates."""
     size = len(labels)
     noise = chance.noise(2, size, size)
-    # The beam widens with depth in millimetres, hardly in angle; its pulse is 0.05 mm long.
-    deviations = max(0.05 / DEPTH * size, 0.5), max(0.011 * size, 0.5)
+    # The beam widens with depth in millimetres, hardly in angle; its pulse is 0.06 mm long.
+    deviations = max(0.026 / DEPTH * size, 0.4), max(0.0055 * size, 0.4)
     echoes = jnp.asarray(ECHOES)
     if domain == "real":
         echoes = echoes * jnp.exp(SCATTER * chance.normal("echoes"))
@@ -162,8 +162,8 @@ def _scan(chance: Chance, labels: jax.Array, depth: jax.Array, domain: Domain) -
     if domain == "real":
         white = noise[:, ::-1, ::-1]
         amplitude = shapes.norm(amplitude + _ring_down(chance, depth), 0.006 * white[0])
-    gain = 1.6 * jnp.exp(0.1 * chance.normal("artery")[9]) if domain == "real" else 1.6
-    return speckle.compress(gain * amplitude, 48.0)
+    gain = 1.25 * jnp.exp(0.1 * chance.normal("artery")[9]) if domain == "real" else 1.25
+    return speckle.compress(gain * amplitude, 46.0)
 
 
 def _look_up(values: jax.Array, labels: jax.Array) -> jax.Array:
@@ -177,7 +177,7 @@ def _worn(chance: Chance, strength: jax.Array, labels: jax.Array, depth: jax.Arr
     soft, flow = jnp.tanh(1.2 * mottle[0] + 0.6 * smooth[1]), 0.9 * fine[0] + 0.6 * mottle[1]
     texture = jnp.select(
         [labels == PLAQUE, labels == ADVENTITIA, labels == LUMEN],
-        [0.55 * soft, 0.35 * layered + 0.25 * mottle[1], 0.5 * flow],
+        [0.55 * soft, 0.5 * layered + 0.5 * soft - 0.25 * jax.nn.relu(depth - 2.2), 0.5 * flow],
         0.2 * mottle[1],
     )
     step = DEPTH / len(labels)
