@@ -23,7 +23,6 @@ from medgan_jax.phantoms import torso
 from medgan_jax.phantoms.chance import Chance
 from medgan_jax.phantoms.shapes import average, ellipsoid, norm, tube
 from medgan_jax.phantoms.tasks import Task
-from medgan_jax.phantoms.tasks import Task
 
 AIR, FAT, MUSCLE, BONE, LUNG, MEDIASTINUM, HEART, VESSEL, AIRWAY, LIVER, NODULE, CALCIFICATION = range(12)
 LABELS = {
