@@ -247,7 +247,8 @@ def roc_curve(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = 
 def youden_threshold(scores: jax.Array, labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
     """Threshold with the largest Youden index `TPR - FPR` (Youden 1950); the highest one where several tie.
 
-    In the score's unit, in (-inf, inf), no direction; NaN with one class only. Choose it on validation data
+    In the score's unit, in (-inf, inf), no direction; infinite where nothing beats calling
+    nothing positive, NaN with one class only. Choose it on validation data
     and then keep it: one chosen on the test set flatters every metric at a threshold.
     """
     curve = roc_curve(scores, labels, mask=mask)

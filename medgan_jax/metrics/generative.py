@@ -153,10 +153,10 @@ def swd_pgan(
 
     Of Karras et al. 2018, for any number of channels: images `(N, H, W, C)`, halved down to a side of
     `smallest`; 128 random 7 x 7 neighbourhoods per image and level, normalised per channel within each set;
-    `10^3 mean |sort(X theta) - sort(Y theta)|` along 512 random directions. In 10^-3, in [0, inf), finest level first,
-    lower is better; the paper averages over levels. The defaults are its settings. Sets must have equal
-    sizes: the value grows as they shrink. NaN where a level of either set is constant; the gradient is zero
-    there.
+    `10^3 mean |sort(X theta) - sort(Y theta)|` along 512 random directions. In 10^-3, in [0, inf), finest
+    level first, lower is better; the paper averages over levels. The defaults are its settings. Sets must
+    have equal sizes: the value grows as they shrink. NaN where a level of either set is constant; the
+    gradient is zero there.
     """
     real, generated = as_float(real), as_float(generated)
     if real.shape != generated.shape or real.ndim != 4:
@@ -197,6 +197,7 @@ def _descriptors(images: jax.Array, key: jax.Array, neighbourhoods: int, size: i
     patches = jax.vmap(lambda image, r, c: jax.vmap(lambda i, j: patch(image, i, j))(r, c))(
         images, row, column
     )
+    patches = patches - patches[:1, :1, :1, :1]  # a constant level becomes exactly zero
     mean = jnp.mean(patches, (0, 1, 2, 3), keepdims=True)
     deviation = square_root(jnp.mean(jnp.square(patches - mean), (0, 1, 2, 3), keepdims=True))
     return divide(patches - mean, deviation).reshape(n * neighbourhoods, -1)

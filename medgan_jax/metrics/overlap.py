@@ -69,6 +69,8 @@ def _class_sizes(prediction, reference, classes: int):
     prediction, reference = as_float(prediction), as_float(reference)
     if prediction.shape != reference.shape:
         raise ValueError(f"prediction is {prediction.shape} but reference is {reference.shape}")
+    if prediction.ndim < 2:
+        raise ValueError(f"label maps need an axis of cases and at least one more, not {prediction.shape}")
     a, b = (x.reshape(x.shape[0], -1) for x in (prediction, reference))
     both = jnp.stack([a, b])
     valid = jnp.all((both >= 0) & (both < classes) & (both == jnp.floor(both)), axis=(0, 2))

@@ -58,10 +58,14 @@ def phase_congruency(images: jax.Array) -> jax.Array:
     constants."""
     filters = _log_gabor_filters(*images.shape[1:])
     spatial = np.real(np.fft.ifft2(filters)) * math.sqrt(filters.shape[-1] * filters.shape[-2])
+    powers = np.sum(spatial**2, axis=(1, 2, 3))
+    products = np.sum(np.sum(spatial, axis=1) ** 2, axis=(1, 2)) - powers
+    banks = (filters, np.sum(filters[:, 0] ** 2, axis=(1, 2)), powers, products)
     spectrum = jnp.fft.fft2(images)
-    energy_total, amplitude_total = 0.0, 0.0
-    for bank, kernels in zip(filters, spatial, strict=True):
-        response = jnp.fft.ifft2(spectrum[:, None] * jnp.asarray(bank, images.dtype))
+
+    def one_orientation(bank):
+        bank, first, powers, products = bank
+        response = jnp.fft.ifft2(spectrum[:, None] * bank)
         even, odd, amplitude = response.real, response.imag, jnp.abs(response)
         sum_even, sum_odd = jnp.sum(even, 1, keepdims=True), jnp.sum(odd, 1, keepdims=True)
         length = jnp.sqrt(sum_even**2 + sum_odd**2 + EPSILON**2) + EPSILON
@@ -70,13 +74,15 @@ def phase_congruency(images: jax.Array) -> jax.Array:
             even * mean_even + odd * mean_odd - jnp.abs(even * mean_odd - odd * mean_even), axis=1
         )
         # Noise is estimated from the finest scale, whose response in flat places is noise alone.
-        power = jnp.median(jnp.square(amplitude[:, 0]), axis=(1, 2)) / math.log(2) / np.sum(bank[0] ** 2)
-        products = np.sum(kernels.sum(0) ** 2) - np.sum(kernels**2)
-        tau = jnp.sqrt(power * (np.sum(kernels**2) + products) + 1e-12)
+        power = jnp.median(jnp.square(amplitude[:, 0]), axis=(1, 2)) / math.log(2) / first
+        tau = jnp.sqrt(power * (powers + products) + 1e-12)
         threshold = tau * (math.sqrt(math.pi / 2) + NOISE_DEVIATIONS * math.sqrt(2 - math.pi / 2)) / 1.7
-        energy_total += jnp.maximum(energy - threshold[:, None, None], 0)
-        amplitude_total += jnp.sum(amplitude, axis=1)
-    return divide(energy_total, amplitude_total)
+        return jnp.maximum(energy - threshold[:, None, None], 0), jnp.sum(amplitude, axis=1)
+
+    # One orientation after the other: a quarter of the memory, and of the program.
+    banks = tuple(jnp.asarray(x, images.dtype) for x in banks)
+    energy, amplitude = (jnp.sum(x, axis=0) for x in jax.lax.map(one_orientation, banks))
+    return divide(energy, amplitude)
 
 
 def _gradient(images: jax.Array) -> jax.Array:

@@ -101,28 +101,27 @@ def test_ssim_of_hounsfield_values_does_not_cancel():
     np.testing.assert_allclose(value[0], expected, rtol=1e-6)
 
 
-def test_ssim_of_volumes_uses_a_volume_window_and_slicewise_is_fastmri(mixed_images):
-    a, b = (x[[0, 1, 5, 7]] for x in mixed_images((12, 13, 14))())
+def volume_similarity(x, y):
+    return skimage.metrics.structural_similarity(np.float64(y[..., 0]), np.float64(x[..., 0]), data_range=1.0)
+
+
+def slice_similarity(x, y):
+    return np.mean([volume_similarity(p, q) for p, q in zip(x, y, strict=True)])
+
+
+def test_ssim_of_volumes_uses_a_volume_window_and_slicewise_is_fastmri(mixed_images, agree):
     options = {"data_range": 1.0, "window": image.UNIFORM_7}
-    expected = [
-        skimage.metrics.structural_similarity(np.float64(y[..., 0]), np.float64(x[..., 0]), data_range=1.0)
-        for x, y in zip(a, b, strict=True)
-    ]
-    np.testing.assert_allclose(image.ssim(a, b, **options), expected, rtol=1e-5)
-    maximum = b.max((1, 2, 3, 4))
-    expected = [
-        np.mean(
-            [
-                skimage.metrics.structural_similarity(
-                    np.float64(q[..., 0]), np.float64(p[..., 0]), data_range=float(m)
-                )
-                for p, q in zip(x, y, strict=True)
-            ]
-        )
-        for x, y, m in zip(a, b, maximum, strict=True)
-    ]
-    value = image.ssim_slicewise(a, b, data_range=maximum, window=image.UNIFORM_7)
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    cases = {
+        "ssim": (lambda x, y: image.ssim(x, y, **options), volume_similarity),
+        "ssim_slicewise": (lambda x, y: image.ssim_slicewise(x, y, **options), slice_similarity),
+    }
+    agree(cases, mixed_images((7, 9, 8)), rtol=1e-4, atol=1e-5, examples=2)
+    # fastMRI's range is each volume's own maximum: scaling both images by it changes nothing.
+    a, b = (x[[0, 7]] for x in mixed_images((7, 9, 8))())
+    scale = np.array([3.0, 0.5], np.float32)
+    scaled = (scale.reshape(2, 1, 1, 1, 1) * x for x in (a, b))
+    value = image.ssim_slicewise(*scaled, data_range=scale, window=image.UNIFORM_7)
+    np.testing.assert_allclose(value, [slice_similarity(*pair) for pair in zip(a, b, strict=True)], rtol=1e-4)
 
 
 def test_ssim_of_colour_is_the_mean_over_channels():
@@ -200,6 +199,7 @@ def test_more_noise_is_worse():
     assert np.all(np.diff(image.nmse(x, y)) > 0)
 
 
+SMALL = image.Window("gaussian", 3, 1.0, "population")
 DIFFERENTIABLE = {
     "mse": image.mse,
     "rmse": image.rmse,
@@ -209,13 +209,13 @@ DIFFERENTIABLE = {
     "psnr": lambda x, y: image.psnr(x, y, data_range=1.0, eps=1e-8),
     "snr_db": lambda x, y: image.snr_db(x, y, eps=1e-8),
     "ncc": lambda x, y: image.ncc(x, y, eps=1e-8),
-    "ssim": lambda x, y: image.ssim(x, y, data_range=1.0, window=image.WANG_2004),
-    "ms_ssim": lambda x, y: image.ms_ssim(x, y, data_range=1.0, window=image.WANG_2004, scales=2),
+    "ssim": lambda x, y: image.ssim(x, y, data_range=1.0, window=SMALL),
+    "ms_ssim": lambda x, y: image.ms_ssim(x, y, data_range=1.0, window=SMALL, scales=2),
 }
 
 
 def test_gradient_is_finite_at_equality_and_on_constant_images():
-    ramp = jnp.linspace(0.1, 0.9, 24 * 24).reshape(1, 24, 24, 1)
+    ramp = jnp.linspace(0.1, 0.9, 64).reshape(1, 8, 8, 1)
     constant = jnp.full_like(ramp, 0.5)
 
     @jax.jit
@@ -227,18 +227,6 @@ def test_gradient_is_finite_at_equality_and_on_constant_images():
     for x, y in ((ramp, ramp), (constant, constant), (ramp, constant), (constant, ramp)):
         for name, gradient in gradients(x, y).items():
             assert bool(jnp.all(jnp.isfinite(gradient))), name
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_case_with_bad_values_is_undefined_and_spares_the_others(bad):
-    generator = np.random.default_rng(5)
-    x, y = generator.random((2, 3, 24, 24, 1)).astype(np.float32)
-    metrics = jax.jit(lambda a, b: {name: metric(a, b) for name, metric in DIFFERENTIABLE.items()})
-    good = metrics(x, y)
-    x[1, 3, 4, 0] = bad
-    for name, value in metrics(x, y).items():
-        assert np.isnan(value[1]), name
-        np.testing.assert_allclose(np.delete(value, 1), np.delete(good[name], 1), rtol=1e-4, err_msg=name)
 
 
 def test_conventions_are_required_and_shapes_are_checked():

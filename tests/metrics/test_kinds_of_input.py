@@ -15,7 +15,16 @@ import sklearn.metrics
 from scipy.spatial.distance import cdist
 from skimage.morphology import skeletonize
 
-from medgan_jax.metrics import clinical, generative, image, overlap, perceptual, registration, texture
+from medgan_jax.metrics import (
+    classification,
+    clinical,
+    generative,
+    image,
+    overlap,
+    perceptual,
+    registration,
+    texture,
+)
 
 
 def divided(a, b):
@@ -33,9 +42,15 @@ def without_channel(a, b):
 # Images
 
 
-def multi_scale_similarity(x, y, scales=2):
+SMALL = image.Window("uniform", 3, None, "sample")
+DISPLAYED = {"data_range": 1.0, "scales": 2}
+
+
+def multi_scale_similarity(x, y, scales=2, size=None):
     """Of scikit-image's SSIM alone: a huge K1 turns its luminance term into one."""
     options = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    if size is not None:
+        options = {"data_range": 1.0, "win_size": size}
     weights, result = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]), 1.0
     for scale in range(scales):
         factor = skimage.metrics.structural_similarity(
@@ -67,6 +82,12 @@ IMAGE_CASES = {
     "ms_ssim": (
         partial(image.ms_ssim, data_range=1.0, window=image.WANG_2004, scales=2),
         float64(multi_scale_similarity),
+    ),
+    "ms_ssim_diversity": (
+        lambda x, y: generative.ms_ssim_diversity(
+            jnp.concatenate([x, y]), jnp.arange(2 * len(x)).reshape(2, -1).T, window=SMALL, **DISPLAYED
+        ),
+        float64(lambda x, y: multi_scale_similarity(x, y, size=3)),
     ),
     "ncc without mean": (partial(image.ncc, remove_mean=False), float64(cosine)),
     "ncc with eps": (partial(image.ncc, eps=1e-3), float64(steadied_correlation)),
@@ -453,11 +474,14 @@ def gradients_of(cases):
     return jax.jit(lambda x, y: {name: jax.grad(partial(total, name))(x, y) for name in cases})
 
 
-IMAGES, POINTS, SETS = (1, 24, 22, 1), (1, 6, 2), (1, 10, 5)
+IMAGES, POINTS, SETS, PICTURES = (1, 24, 22, 1), (1, 6, 2), (1, 10, 5), (3, 8, 8, 1)
 UPPER_HALF = np.arange(24).reshape(1, 24, 1, 1) < 12
 DIFFERENTIABLE = {
     IMAGES: {
-        **{name: metric for name, (metric, _) in IMAGE_CASES.items() if name != "ncc without mean"},
+        **{name: IMAGE_CASES[name][0] for name in ("ms_ssim_diversity", "ncc with eps", "local_ncc")},
+        "global_contrast_factor": lambda x, y: perceptual.global_contrast_factor(x, display_range=(0.5, 1.0)),
+        "cnr": lambda x, y: image.cnr(x, first=UPPER_HALF, second=~UPPER_HALF, background=UPPER_HALF),
+        "brier": lambda x, y: classification.brier(x, y > 0.5),
         "fsim": partial(perceptual.fsim, data_range=1.0),
         "roi_snr": lambda x, y: image.roi_snr(
             x, signal=UPPER_HALF, background=~UPPER_HALF, rayleigh_correction=False
@@ -471,7 +495,19 @@ DIFFERENTIABLE = {
     | {"centreline_error": POINT_CASES["centreline_error"][0]},
     SETS: {
         name: SET_CASES[name][0]
-        for name in ("kid", "sliced_wasserstein, p = 1", "sliced_wasserstein, p = 2", "nearest_distances")
+        for name in (
+            "kid",
+            "sliced_wasserstein, p = 1",
+            "sliced_wasserstein, p = 2",
+            "nearest_distances",
+            "vendi",
+            "inception_score",
+        )
+    },
+    PICTURES: {
+        "swd_pgan": lambda x, y: generative.swd_pgan(
+            x, y, key=jax.random.key(0), smallest=4, size=3, neighbourhoods=4, directions=8
+        )
     },
 }
 
