@@ -2,10 +2,11 @@
 
 import collections
 import concurrent.futures
+import functools
 import itertools
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -14,24 +15,28 @@ Result = TypeVar("Result")
 def in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], processes: int
 ) -> Iterator[Result]:
-    """`map(function, items)` in fresh processes, or in this one where `processes` is 1.
+    """`map(function, items)` in other processes, or in this one where `processes` is 1.
 
     Function, items and results are pickled between processes. At most two results a process wait to be taken.
     """
     if processes < 2:
         yield from map(function, items)
         return
-    # Threads of a numerical library do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    items = iter(items)
-    with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
-        waiting: collections.deque[Any] = collections.deque(
-            pool.submit(function, item) for item in itertools.islice(items, 2 * processes)
-        )
-        try:
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
-                yield result
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool, items = _pool(processes), iter(items)
+    waiting: collections.deque[concurrent.futures.Future] = collections.deque(
+        pool.submit(function, item) for item in itertools.islice(items, 2 * processes)
+    )
+    try:
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+            yield result
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+@functools.cache
+def _pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
+    """Processes that are kept for the next call; threads of a numerical library do not survive a fork."""
+    return concurrent.futures.ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))

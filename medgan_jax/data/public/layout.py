@@ -30,13 +30,17 @@ class Reading:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One case on disk. files: by field, only those that are there; keys: what its paths say."""
+    """One case on disk.
+
+    files: by field, only those that are there. keys: what its paths say. part: number of its part in the form.
+    """
 
     id: str
     subject: str
     split: str | None
     files: Mapping[str, tuple[pathlib.Path, ...]]
     keys: Mapping[str, str]
+    part: int
 
 
 Read = Callable[[Sequence[pathlib.Path], Case], Reading]
@@ -163,8 +167,8 @@ def find_cases(public: PublicSet, form: str, root: pathlib.Path) -> dict[str, li
     """
     paths = _paths(root)
     cases, missing = [], []
-    for part in public.forms[form]:
-        found, lacking = _cases(part, root, paths)
+    for number, part in enumerate(public.forms[form]):
+        found, lacking = _cases(number, part, root, paths)
         cases += found
         missing += lacking
     if missing or not cases:
@@ -240,7 +244,9 @@ def _matches(field: Field, part: Part, paths: Mapping[str, pathlib.Path]) -> dic
     return {}
 
 
-def _cases(part: Part, root: pathlib.Path, paths: Mapping[str, pathlib.Path]) -> tuple[list[Case], list[str]]:
+def _cases(
+    number: int, part: Part, root: pathlib.Path, paths: Mapping[str, pathlib.Path]
+) -> tuple[list[Case], list[str]]:
     """The complete cases of a part, and the names of files that are missing."""
     matches = {field.name: _matches(field, part, paths) for field in part.fields}
     first = part.fields[0]
@@ -262,7 +268,7 @@ def _cases(part: Part, root: pathlib.Path, paths: Mapping[str, pathlib.Path]) ->
                 missing.append(_filled(field.templates[0], keys))
         id = "_".join(value.strip("_") for value in keys.values() if value)
         subject = "_".join(keys[name] for name in part.subject if name in keys) or id
-        cases.append(Case(id, subject, part.split, files, keys))
+        cases.append(Case(id, subject, part.split, files, keys, number))
     if part.count is not None and len(cases) < part.count:
         missing += [_filled(first.templates[0], {})] * (part.count - len(cases))
     if not missing and part.keep is not None:

@@ -23,7 +23,8 @@ from medgan_jax.errors import UserError
 
 Paths = Sequence[pathlib.Path]
 
-_JSRT_SIDE = 2048
+JSRT_SIDE = 2048
+_LARGEST_PICTURE = 3 * images.MAXIMUM_PIXELS + 2**10
 _LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -79,8 +80,8 @@ def _picture(path: pathlib.Path) -> np.ndarray:
         content = path.read_bytes()
         if path.suffix.lower() == ".gz":
             stream = gzip.GzipFile(fileobj=io.BytesIO(content))
-            content = stream.read(images.MAXIMUM_BYTES + 1)
-            images.refuse_size(path, len(content), images.MAXIMUM_BYTES)
+            content = stream.read(_LARGEST_PICTURE)
+            images.refuse_size(path, len(content) + len(stream.read(1)), _LARGEST_PICTURE)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(content), formats=["GIF", "BMP", "PPM"])
@@ -251,10 +252,10 @@ def jsrt(paths: Paths, case: Case) -> Reading:
     path = _one(paths)
     with images.reading(path, "a JSRT image"):
         content = path.read_bytes()
-    wanted = _JSRT_SIDE * _JSRT_SIDE * 2
+    wanted = JSRT_SIDE * JSRT_SIDE * 2
     if len(content) != wanted:
         raise UserError(f"{path}: holds {len(content)} bytes, a JSRT image {wanted}; damaged or truncated")
-    stored = np.frombuffer(content, ">u2").astype(np.uint16).reshape(_JSRT_SIDE, _JSRT_SIDE, 1)
+    stored = np.frombuffer(content, ">u2").astype(np.uint16).reshape(JSRT_SIDE, JSRT_SIDE, 1)
     if stored.max() > 4095:
         raise UserError(f"{path}: has values up to {stored.max()}, a JSRT image up to 4095; damaged")
     return Reading(4095 - stored, (0.175, 0.175))

@@ -8,7 +8,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
-from skimage.draw import polygon
 
 from medgan_jax.data.formats import image as images
 from medgan_jax.data.public.layout import Case, Field, Reading
@@ -122,6 +121,8 @@ def _outlines(path: pathlib.Path, factor: float) -> list[np.ndarray]:
 
 
 def _covered(outlines: Sequence[np.ndarray], corner: tuple[int, int]) -> float:
+    from skimage.draw import polygon
+
     inside = np.zeros((SIDE, SIDE), bool)
     for outline in outlines:
         inside[polygon(*(outline - corner).T, inside.shape)] = True
