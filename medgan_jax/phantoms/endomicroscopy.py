@@ -1,7 +1,7 @@
 """Confocal laser endomicroscopy of mucosa as a perfect instrument would see it, in four tissues.
 
-Every field of view is a pure function of a random key: `endomicroscopy_image(key, size)` compiles, and batches
-with `vmap`. The fibre bundle of a probe, which sees this through some thousand fibres, is the business of
+Every field of view is a pure function of a random key: `endomicroscopy_image(key, size)` compiles, and
+batches with `vmap`. The fibre bundle of a probe, which sees this through some thousand fibres, is the business of
 `medgan_jax.physics.resolution` (`fibre_bundle`, `fibre_signals`, `from_fibres`).
 
 Fluorescein shines in what it reaches: capillaries and the stroma between glands, not the cells' nuclei or
@@ -48,7 +48,9 @@ def endomicroscopy_image(
     """
     if size < 32:
         raise ValueError(f"mucosa needs at least 32 x 32 pixels, not {size} x {size}")
-    if not isinstance(tissue, jax.core.Tracer) and not np.all(np.isin(np.asarray(tissue), list(TISSUES.values()))):
+    if not isinstance(tissue, jax.core.Tracer) and not np.all(
+        np.isin(np.asarray(tissue), list(TISSUES.values()))
+    ):
         raise ValueError(f"tissue {tissue} is none of {TISSUES}")
     chance = Chance(key, NUMBERS, FIELDS, (size, size))
     number = jnp.asarray(tissue, jnp.int32)
@@ -65,10 +67,16 @@ def endomicroscopy_image(
     detail = 0.10 * chance.field("fine")[0] + 0.05 * chance.field("mottle")[0]
     light = light * jnp.exp(detail + 0.15 * bright + 0.18 * jnp.exp(0.3 * uneven) * chance.field("broad")[0])
     light = shapes.blur(light, (0.0045 * size, 0.0045 * size)) + noise * chance.noise(size, size)
-    return {"image": jnp.clip(0.9 * light, 0, 1)[..., None], "labels": labels.astype(jnp.int32), "tissue": number}
+    return {
+        "image": jnp.clip(0.9 * light, 0, 1)[..., None],
+        "labels": labels.astype(jnp.int32),
+        "tissue": number,
+    }
 
 
-def _near(chance: Chance, part: str, size: int, cells: int, wild: jax.Array | float, radius: float) -> mosaic.Near:
+def _near(
+    chance: Chance, part: str, size: int, cells: int, wild: jax.Array | float, radius: float
+) -> mosaic.Near:
     """What is near each pixel of a jittered lattice; `wild` in [0, 1] is how irregular it is."""
     sites = mosaic.site_count(cells)
     down, across, large, long, turn, *lobes = chance.normal(part).reshape(9, sites)

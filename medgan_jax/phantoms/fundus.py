@@ -6,9 +6,9 @@ same eye photographed again: vessels, disc and cup are in their places, the fine
 
 A photograph is built in four steps. *Vessels*: arteries and veins leave the disc in four arcades and some
 twigs, and fork twice (`medgan_jax.phantoms.trees`). *Fundus*: pigment epithelium and choroid, nerve fibres,
-macula, optic disc with its cup and, in some, a pale or a dark crescent; lesions. *Light*: blood absorbs by the
-depth of the vessel, most in blue and green; arteries shine along their axis. *Camera*: uneven illumination,
-the point spread, noise, the round stop.
+macula, optic disc with its cup and, in some, a pale or a dark crescent; lesions. *Light*: blood absorbs by
+the depth of the vessel, most in blue and green; arteries shine along their axis. *Camera*: uneven
+illumination, the point spread, noise, the round stop.
 
 The population (mean, standard deviation), lengths in distances from disc to fovea (about 4.8 mm): disc's
 radius 0.19 (0.016), 8 % (5 %) higher than wide; vertical cup-to-disc ratio 0.45 (0.13) within 0.15 to 0.85;
@@ -105,8 +105,8 @@ def fundus_image(
 
     * `image` `(H, W, 3)`: float32 in [0, 1];
     * `labels` `(H, W)`: int32, see `LABELS`; vessels lie over the disc;
-    * `field_of_view`, `vessel_mask`, `disc_mask`, `cup_mask`, `lesion_mask` `(H, W)`: bool; the cup is part of
-      the disc;
+    * `field_of_view`, `vessel_mask`, `disc_mask`, `cup_mask`, `lesion_mask` `(H, W)`: bool; the cup is part
+      of the disc;
     * `fovea`, `disc_centre` `(2,)`: row and column in pixels, perhaps outside;
     * `cup_to_disc` `()`: vertical ratio.
 
@@ -196,7 +196,8 @@ def _tree(chance: Chance) -> tuple[list[trees.Paths], list[jax.Array]]:
     temporal = np.array([1, 1, 0, 0] * 2)
     vein = np.repeat([0, 1], 4)
     arcade = {
-        "angle": up * (np.where(temporal, 84, 106) * degree + 15 * degree * start[:8] + 6 * degree * (2 * vein - 1)),
+        "angle": up
+        * (np.where(temporal, 84, 106) * degree + 15 * degree * start[:8] + 6 * degree * (2 * vein - 1)),
         "bend": up * np.where(temporal, -74, 26) * degree + 20 * degree * bend[:8],
         "length": np.where(temporal, 2.5, 1.8) + 0.1 * long[:8],
         "radius": np.where(vein, 0.0165, 0.0122) * np.where(temporal, 1.0, 0.8),
@@ -223,7 +224,13 @@ def _tree(chance: Chance) -> tuple[list[trees.Paths], list[jax.Array]]:
 
 
 def _offspring(
-    chance: Chance, name: str, parents: trees.Paths, number: int, reach: tuple[float, float], steps: int, longest: float
+    chance: Chance,
+    name: str,
+    parents: trees.Paths,
+    number: int,
+    reach: tuple[float, float],
+    steps: int,
+    longest: float,
 ) -> trees.Paths:
     """`number` forks of each parent, to both sides in turn, thinner and shorter than it."""
     place, turn, bend, ratio, *wiggles = chance.normal(name).reshape(7, -1)
@@ -236,7 +243,14 @@ def _offspring(
     radii = radii * (0.62 * jnp.exp(0.25 * jnp.clip(ratio, -2, 1.4)))
     lengths = longest * jnp.minimum(radii / 0.008, 1.2) ** 0.6
     return trees.grow(
-        starts, angles + turn, -0.6 * turn + 0.25 * bend, lengths, radii, 0.2 * jnp.stack(wiggles, -1), steps, taper=0.6
+        starts,
+        angles + turn,
+        -0.6 * turn + 0.25 * bend,
+        lengths,
+        radii,
+        0.2 * jnp.stack(wiggles, -1),
+        steps,
+        taper=0.6,
     )
 
 
@@ -292,7 +306,9 @@ def _lesions(chance: Chance, view: trees.View, there: jax.Array) -> tuple[jax.Ar
     y, x = view.coordinates()
     ragged = 0.014 * chance.field("mottle")[0] + 0.008 * chance.field("fine")[1]
 
-    def spots(part: str, number: int, centre: jax.Array, spread: float, sizes: tuple[float, float]) -> jax.Array:
+    def spots(
+        part: str, number: int, centre: jax.Array, spread: float, sizes: tuple[float, float]
+    ) -> jax.Array:
         down, across, size, slim, seen = chance.normal(part).reshape(5, number)
         radius = sizes[0] + (sizes[1] - sizes[0]) * jnp.power(jax.scipy.stats.norm.cdf(size), 3)
         slim = jnp.exp(0.25 * slim)
@@ -346,7 +362,10 @@ def _nerve_head(
     numbers = chance.normal("light")
     temporal = jax.nn.sigmoid(4 * (x * _side(chance) / shapes.norm(y, x) - 0.2))
     ring = jnp.exp(-jnp.square((disc + 0.02) / 0.022)) * temporal
-    light = light * jnp.exp(ring * (0.5 * jnp.clip(pale - 0.2, 0, 1.5) - 0.7 * jnp.clip(dark - 0.2, 0, 1.5)))[..., None]
+    light = (
+        light
+        * jnp.exp(ring * (0.5 * jnp.clip(pale - 0.2, 0, 1.5) - 0.7 * jnp.clip(dark - 0.2, 0, 1.5)))[..., None]
+    )
     glow = jnp.exp(-jnp.square(jnp.minimum(disc, 0) / 0.11))[..., None] * jnp.array([0.10, 0.22, 0.15])
     light = light * jnp.exp(glow * jnp.exp(0.5 * numbers[6]))
     texture = jnp.exp(0.05 * chance.field("mottle")[2] + 0.07 * chance.field("smooth")[2])[..., None]

@@ -1,7 +1,7 @@
 """Intravascular ultrasound of a procedural coronary artery, along the beams and as a cross-section.
 
-Every frame is a pure function of a random key: `ivus_frame(key, size)` compiles, and batches with `vmap`. A key
-gives the same artery at every size, in either geometry and in either domain.
+Every frame is a pure function of a random key: `ivus_frame(key, size)` compiles, and batches with `vmap`. A
+key gives the same artery at every size, in either geometry and in either domain.
 
 A frame is built in polar coordinates, rows along the beam, columns round the catheter: closed curves bound
 lumen, plaque, media and adventitia, and echogenicity times complex noise, seen through the beam, makes
@@ -75,7 +75,9 @@ def ivus_frame(
         "image": image[..., None],
         "labels": labels,
         "lumen_mask": (labels == LUMEN) | (labels == CATHETER),
-        "vessel_mask": labels < ADVENTITIA if geometry == "polar" else (labels < ADVENTITIA) | (labels == CALCIUM),
+        "vessel_mask": labels < ADVENTITIA
+        if geometry == "polar"
+        else (labels < ADVENTITIA) | (labels == CALCIUM),
         "lumen_radii": lumen,
         "vessel_radii": vessel,
     }
@@ -95,7 +97,7 @@ def _wave(chance: Chance, part: str, size: int) -> jax.Array:
 
 
 def _borders(chance: Chance, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Distances `(size,)` in mm from the catheter to the lumen's border and the media's outer one; its thickness."""
+    """In mm `(size,)`: from the catheter to the lumen's border, and to the media's outer one; its thickness."""
     angle = _angles(size)
     wide, off, where, thick, side, spread, oval, turn, layer = chance.normal("artery")[:9]
     radius = 1.55 * jnp.exp(0.16 * jnp.clip(wide, -2, 2))
@@ -105,7 +107,9 @@ def _borders(chance: Chance, size: int) -> tuple[jax.Array, jax.Array, jax.Array
     facing = angle - np.pi * where
     lumen = away * jnp.cos(facing) + jnp.sqrt(radius**2 - jnp.square(away * jnp.sin(facing)))
     ovality = 0.12 + 0.05 * oval
-    lumen = lumen * (1 + ovality * jnp.cos(2 * (angle - np.pi * turn)) / 2 + 0.035 * _wave(chance, "lumen", size))
+    lumen = lumen * (
+        1 + ovality * jnp.cos(2 * (angle - np.pi * turn)) / 2 + 0.035 * _wave(chance, "lumen", size)
+    )
     lumen = jnp.maximum(lumen, CATHETER_RADIUS + 0.08)
     thickest = jnp.clip(0.9 + 0.35 * thick, 0.15, 1.7)
     reach = np.pi * jnp.clip(0.75 + 0.2 * spread, 0.35, 1.2)
@@ -116,7 +120,9 @@ def _borders(chance: Chance, size: int) -> tuple[jax.Array, jax.Array, jax.Array
     return lumen, jnp.minimum(lumen + plaque + media, DEPTH - 0.35), media
 
 
-def _labels(chance: Chance, depth: jax.Array, lumen: jax.Array, vessel: jax.Array, media: jax.Array) -> jax.Array:
+def _labels(
+    chance: Chance, depth: jax.Array, lumen: jax.Array, vessel: jax.Array, media: jax.Array
+) -> jax.Array:
     """Tissue `(H, W)` in polar coordinates."""
     ragged = 0.03 * chance.field("mottle")[0]
     labels = jnp.full((len(depth), len(lumen)), CATHETER, jnp.int32)
@@ -127,7 +133,11 @@ def _labels(chance: Chance, depth: jax.Array, lumen: jax.Array, vessel: jax.Arra
         (vessel, ADVENTITIA),
     ):
         labels = jnp.where(depth > border, label, labels)
-    return jnp.where(_calcium(chance, depth, lumen, vessel, media) + ragged > 0, jnp.where(labels == PLAQUE, CALCIUM, labels), labels)
+    return jnp.where(
+        _calcium(chance, depth, lumen, vessel, media) + ragged > 0,
+        jnp.where(labels == PLAQUE, CALCIUM, labels),
+        labels,
+    )
 
 
 def _calcium(
@@ -141,7 +151,9 @@ def _calcium(
     plaque = vessel - media - lumen
     height = lumen + plaque * (0.35 + 0.3 * jax.scipy.stats.norm.cdf(deep))
     within = 0.22 * jnp.exp(0.25 * thick) * jnp.sqrt(jnp.clip(1 - jnp.square(nearest / half), 0, 1)) - 0.12
-    inside = jnp.minimum(within - jnp.abs(depth - height), jnp.minimum(depth - lumen, vessel - media - depth) - 0.06)
+    inside = jnp.minimum(
+        within - jnp.abs(depth - height), jnp.minimum(depth - lumen, vessel - media - depth) - 0.06
+    )
     return jnp.where(there < -0.12, inside, -1.0)
 
 

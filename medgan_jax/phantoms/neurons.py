@@ -1,7 +1,7 @@
 """Micrographs of single procedural neurons: a cell body, its dendrites and an axon.
 
-Every neuron is a pure function of a random key: `neuron_image(key, size)` compiles, and batches with `vmap`. A
-key gives the same neuron at every size and in every style, so that styles are registered.
+Every neuron is a pure function of a random key: `neuron_image(key, size)` compiles, and batches with `vmap`.
+A key gives the same neuron at every size and in every style, so that styles are registered.
 
 The neuron grows by `medgan_jax.phantoms.trees`: four to seven stems fork twice, one of them, the axon, is
 longer and straighter. A second tree lies out of focus. Light along the neurites waxes and wanes, and debris
@@ -98,8 +98,13 @@ def _neurites(chance: Chance, view: trees.View, centre: jax.Array) -> tuple[jax.
         trees.Paths(shift - 1.2 * (each.points - centre)[..., ::-1], each.angles, 1.2 * each.radii)
         for each in (stems, forks)
     ]
-    groups = [jnp.full(len(each.angles), int(group), jnp.int32) for each, group in zip(mine + other, "00011", strict=True)]
-    drawn = trees.cover(*trees.inside(mine + other, view, widest=WIDEST, longest=LONGEST, groups=groups, count=2))
+    groups = [
+        jnp.full(len(each.angles), int(group), jnp.int32)
+        for each, group in zip(mine + other, "00011", strict=True)
+    ]
+    drawn = trees.cover(
+        *trees.inside(mine + other, view, widest=WIDEST, longest=LONGEST, groups=groups, count=2)
+    )
     return drawn[0], shapes.blur(drawn[1], (0.02 * view.size, 0.02 * view.size))
 
 
@@ -110,7 +115,13 @@ def _offspring(chance: Chance, name: str, parents: trees.Paths, number: int, ste
     turn = jnp.tile(1 - 2 * (jnp.arange(number) % 2), len(place)) * (0.7 + 0.2 * turn)
     lengths = 0.55 * jnp.exp(0.25 * long) * jnp.minimum(radii / 0.016, 1.0)
     return trees.grow(
-        starts, angles + turn, -0.4 * turn + 0.3 * bend, lengths, 0.78 * radii, 0.22 * jnp.stack(wiggles, -1), steps
+        starts,
+        angles + turn,
+        -0.4 * turn + 0.3 * bend,
+        lengths,
+        0.78 * radii,
+        0.22 * jnp.stack(wiggles, -1),
+        steps,
     )
 
 
@@ -119,12 +130,16 @@ def _soma(chance: Chance, view: trees.View, centre: jax.Array) -> jax.Array:
     tilt, long, slim = chance.normal("neuron")[6:9]
     length = 0.075 * jnp.exp(0.18 * long)
     radii = length, length * (0.7 + 0.1 * jnp.clip(slim, -2, 2))
-    return shapes.ellipsoid(view.coordinates(), centre, radii, np.pi * tilt) + 0.008 * chance.field("smooth")[0]
+    return (
+        shapes.ellipsoid(view.coordinates(), centre, radii, np.pi * tilt) + 0.008 * chance.field("smooth")[0]
+    )
 
 
 def _luminance(chance: Chance) -> jax.Array:
     """How bright neurites are, `(H, W)`; in places they leave the focus."""
-    return 0.12 + 0.75 * jax.nn.sigmoid(1.2 * chance.field("smooth")[1] + 0.9 * chance.field("mottle")[0] + 0.2)
+    return 0.12 + 0.75 * jax.nn.sigmoid(
+        1.2 * chance.field("smooth")[1] + 0.9 * chance.field("mottle")[0] + 0.2
+    )
 
 
 def _debris(chance: Chance, view: trees.View) -> jax.Array:
@@ -135,7 +150,9 @@ def _debris(chance: Chance, view: trees.View) -> jax.Array:
     return jnp.max(light * jnp.exp(-spots / jnp.square(0.008 + 0.03 * size**3)), 0)
 
 
-def _expose(chance: Chance, view: trees.View, style: Style, light: jax.Array, blurred: jax.Array) -> jax.Array:
+def _expose(
+    chance: Chance, view: trees.View, style: Style, light: jax.Array, blurred: jax.Array
+) -> jax.Array:
     """The micrograph `(H, W)` in [0, 1] of what emits, absorbs or delays light."""
     soft, wide = 0.003 * view.size, 0.016 * view.size
     numbers = chance.normal("neuron")

@@ -12,20 +12,16 @@ logarithmic scale that scanners display, retinal vessels and their shadows, atte
 of each scan.
 
 Lengths are in micrometres; heights are above Bruch's membrane, the lowest boundary.
-
-`python -m medgan_jax.phantoms.oct --output sheet.png` draws a contact sheet.
 """
 
-import argparse
 import functools
-import sys
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medgan_jax.errors import UserError
+from medgan_jax.phantoms.tasks import Task
 
 # Tissues in the order of the beam, then what is drawn over them.
 NAMES = ("vitreous", "nerve_fibres", "ganglion_cells", "inner_plexiform", "inner_nuclear", "outer_plexiform",
@@ -438,48 +434,35 @@ def _ellipse(down: jax.Array, across: jax.Array, radii: jax.Array) -> jax.Array:
     return norm * (1 - norm) / slope
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Draws a contact sheet: slices, patches of 64 and of 32 pixels, and copies with what is ill outlined."""
-    from PIL import Image
+def sheet(keys: jax.Array) -> dict[str, jax.Array]:
+    """Rows of a contact sheet: slices and patches, healthy and ill, and what is ill in them."""
 
-    parser = argparse.ArgumentParser(description="Draw a contact sheet of OCT phantoms.")
-    parser.add_argument("--output", required=True, help="PNG file to write")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    keys = jax.random.split(jax.random.key(options.seed), 16)
-    rows = []
-    for ill, bumps, flat in ((False, False, False), (True, False, True), (True, True, True)):
-        scan = jax.jit(jax.vmap(functools.partial(oct_slice, fluid=ill, drusen=bumps, flatten=flat)))(
-            keys[:4]
-        )
-        rows += [_row(scan["image"], scan["anomaly_mask"][..., None] & outline) for outline in (False, True)]
-    for size in (64, 32):
-        patches = jax.jit(jax.vmap(functools.partial(oct_patch, size=size)))
-        enlarge = np.ones((1, 64 // size, 64 // size, 1))
-        for fluid, outline in ((False, False), (True, False), (True, True)):
-            patch = patches(keys, fluid=jnp.full(16, fluid))
-            rows.append(
-                _row(np.kron(patch["image"], enlarge), np.kron(patch["fluid_mask"], enlarge) * outline)
-            )
-    try:
-        Image.fromarray(np.concatenate(rows)).save(options.output)
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{options.output}' cannot be written: {error}") from error
+    def draw(function, **options) -> dict[str, jax.Array]:
+        return jax.jit(jax.vmap(functools.partial(function, **options)))(keys)
+
+    ill, patch = draw(oct_slice, fluid=True, drusen=True), draw(oct_patch, fluid=True)
+    return {
+        "as it is bowed": draw(oct_slice, flatten=False)["image"][..., 0],
+        "flattened, with fluid and drusen": ill["image"][..., 0],
+        "what is ill, fluid white": 0.5 * ill["anomaly_mask"] + 0.5 * ill["fluid_mask"],
+        "healthy patch": draw(oct_patch)["image"][..., 0],
+        "patch with fluid": patch["image"][..., 0],
+        "its fluid": patch["fluid_mask"][..., 0],
+    }
 
 
-def _row(images: jax.Array, masks: jax.Array) -> np.ndarray:
-    """Images beside each other, `(H, N W, 3)` uint8, the border of each mask in red."""
-    images, masks = np.asarray(images), np.asarray(masks) > 0
-    inner = masks.copy()
-    for axis, step in ((1, 1), (1, -1), (2, 1), (2, -1)):
-        inner &= np.roll(masks, step, axis)
-    colour = np.where(masks & ~inner, np.array([1.0, 0.1, 0.1]), images)
-    return np.uint8(255 * np.concatenate(list(colour), axis=1) + 0.5)
+def _fluid_task(key: jax.Array) -> dict[str, jax.Array]:
+    key, coin = jax.random.split(key)
+    ill = jax.random.bernoulli(coin)
+    return {"input": oct_patch(key, 64, fluid=ill)["image"], "target": ill.astype(jnp.float32)}
 
 
-if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+def _segmentation_task(key: jax.Array) -> dict[str, jax.Array]:
+    patch = oct_patch(key, 64, fluid=True)
+    return {"input": patch["image"], "target": patch["fluid_mask"]}
+
+
+TASKS = (
+    Task("oct_fluid", "classification", _fluid_task),
+    Task("oct_fluid_mask", "segmentation", _segmentation_task),
+)

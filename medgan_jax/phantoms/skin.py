@@ -64,7 +64,8 @@ def dermoscopy_image(
     skin = _skin(chance)
     pigment, red, pale, veil = _structures(chance, view, inside, kinds)
     light = skin * jnp.exp(-pigment[..., None] * _melanin(chance) - red[..., None] * BLOOD)
-    light = light + 0.6 * veil[..., None] * (np.array([0.42, 0.43, 0.47]) - light)
+    grey = jnp.mean(light, axis=-1, keepdims=True) * np.array([0.98, 1.0, 1.06])
+    light = light + 0.7 * veil[..., None] * (grey - light)
     light = shapes.paint(light, pale - 0.5, jnp.array([0.90, 0.84, 0.72]), 1.0)
     hairs = jnp.asarray(hair) * _hair(chance, view)
     rim = _rim(chance, view)
@@ -114,9 +115,14 @@ def skin_photograph(key: jax.Array, size: int = 256) -> dict[str, jax.Array]:
     turn, far, dim = chance.normal("skin")[9:]
     angle = np.pi * turn
     across = jnp.cos(angle) * x + jnp.sin(angle) * y
-    light = light * jnp.exp(-0.35 * jax.nn.relu(across + 0.4 + 0.3 * smooth[1]) ** 2 * jnp.exp(0.4 * dim))[..., None]
+    light = (
+        light
+        * jnp.exp(-0.35 * jax.nn.relu(across + 0.4 + 0.3 * smooth[1]) ** 2 * jnp.exp(0.4 * dim))[..., None]
+    )
     edge = 1.0 + 0.25 * far - across - 0.05 * smooth[2]
-    cloth = 0.5 * jnp.exp(0.4 * chance.normal("skin")[5:8]) * jnp.exp(0.25 * smooth[3] + 0.1 * fine[1])[..., None]
+    cloth = (
+        0.5 * jnp.exp(0.4 * chance.normal("skin")[5:8]) * jnp.exp(0.25 * smooth[3] + 0.1 * fine[1])[..., None]
+    )
     light = shapes.paint(light, -edge, jnp.clip(cloth, 0, 1), 0.03)
     masks = (inside > 0) & (edge > 0)
     return {
@@ -183,16 +189,18 @@ def _structures(
     smooth, mottle, mesh = chance.field("smooth"), chance.field("mottle"), chance.field("mesh")
     nevus, melanoma, keratosis = kinds
     density = 0.9 * jnp.exp(0.25 * jnp.clip(chance.normal("shape")[-2], -2, 2))
-    soft = jnp.where(keratosis, 0.03, jnp.where(melanoma, 0.05 + 0.04 * jnp.tanh(smooth[3]), 0.10))
+    soft = jnp.where(keratosis, 0.03, jnp.where(melanoma, 0.06 + 0.04 * jnp.tanh(smooth[3]), 0.07))
     cover = jnp.clip(0.5 + inside / soft, 0, 1)
     # Network: dark lines along the zeros of a fine field, even in nevi, broken and coarse in melanomas.
     lines = jnp.exp(-jnp.square(mesh[0] / 0.35)) - 0.33
     coarse = jnp.exp(-jnp.square(mottle[1] / 0.4)) - 0.37
     patch = jnp.tanh(1.5 * smooth[0])
-    network = jnp.where(nevus, 0.38 * lines, jnp.where(melanoma, (0.7 * coarse + 0.3 * lines) * (patch > 0), 0.0))
+    network = jnp.where(
+        nevus, 0.38 * lines, jnp.where(melanoma, (0.7 * coarse + 0.3 * lines) * (patch > 0), 0.0)
+    )
     # Colour: a nevus darkens towards its middle, a melanoma has patches that ignore its middle.
     middle = jnp.clip(inside / 0.3, 0, 1)
-    patches = jnp.where(nevus, 0.35 * (middle - 0.5), jnp.where(melanoma, 0.55 * patch, 0.10 * patch))
+    patches = jnp.where(nevus, 0.12 * (middle - 0.5), jnp.where(melanoma, 0.55 * patch, 0.10 * patch))
     crust = jnp.where(keratosis, 0.22 * jnp.tanh(2 * mottle[2]) + 0.12 * mesh[1], 0.08 * mottle[2])
     down, across, size, which = chance.normal("dots").reshape(4, DOTS, 1, 1)
     length = shapes.norm(y - 0.32 * down, x - 0.32 * across)
@@ -205,8 +213,8 @@ def _structures(
     weight = jnp.sum(cover)
     total = total * (0.85 * density * weight / jnp.maximum(jnp.sum(total * cover), 1e-3))
     red = jnp.where(melanoma, 0.25 * jax.nn.relu(smooth[1]), 0.10) * cover
-    # A veil over part of a melanoma: pigment that lies deep looks blue-grey.
-    veil = melanoma * cover * jax.nn.sigmoid(6 * (smooth[3] - 0.5))
+    # A veil over parts, thick in melanomas: pigment that lies deep looks blue-grey.
+    veil = jnp.where(melanoma, 1.0, 0.35) * cover * jax.nn.sigmoid(6 * (smooth[3] - 0.5))
     return total, red, pale, veil
 
 
@@ -220,13 +228,21 @@ def _hair(chance: Chance, view: trees.View) -> jax.Array:
     angles = common + 0.6 * angle
     starts = 0.6 * jnp.stack([down, across], -1) - 0.6 * jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1)
     paths = trees.grow(
-        starts, angles, 0.5 * bend, 1.3 * jnp.exp(0.2 * long), radii, 0.1 * wiggle[:, None], 12, taper=0.4, haste=1.0
+        starts,
+        angles,
+        0.5 * bend,
+        1.3 * jnp.exp(0.2 * long),
+        radii,
+        0.1 * wiggle[:, None],
+        12,
+        taper=0.4,
+        haste=1.0,
     )
     return trees.cover(*trees.inside([paths], view, widest=0.016, longest=0.18))[0]
 
 
 def _rim(chance: Chance, view: trees.View) -> jax.Array:
-    """Distance `(H, W)` to the dark rim of the dermatoscope, positive inside; far away in half of the cases."""
+    """Distance `(H, W)` to the dark rim of the dermatoscope, positive inside; far away in half of all."""
     y, x = view.coordinates()
     there, wide = chance.normal("skin")[7:9]
     return jnp.where(there > 0, 1.15 + 0.08 * jnp.tanh(wide), 3.0) - shapes.norm(y, x)
@@ -269,9 +285,7 @@ def sheet(keys: jax.Array) -> dict[str, jax.Array]:
     def draw(function, *more) -> dict[str, jax.Array]:
         return jax.jit(lambda keys: jax.lax.map(lambda key: function(key, 192, *more), keys))(keys)
 
-    kinds = jax.jit(
-        lambda keys, kind: jax.lax.map(lambda key: dermoscopy_image(key, 192, kind=kind), keys)
-    )
+    kinds = jax.jit(lambda keys, kind: jax.lax.map(lambda key: dermoscopy_image(key, 192, kind=kind), keys))
     drawn = {name: kinds(keys, kind) for name, kind in KINDS.items()}
     wide = draw(skin_photograph)
     return {name: each["image"] for name, each in drawn.items()} | {

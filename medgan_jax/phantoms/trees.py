@@ -67,7 +67,9 @@ def grow(
     course a path does its bend, in e-foldings.
     """
     along = np.linspace(0, 1, steps + 1, dtype=np.float32)
-    waves = [np.sin((1.5 * k + 1) * np.pi * along + 1.3 * k) - np.sin(1.3 * k) for k in range(wiggles.shape[1])]
+    waves = [
+        np.sin((1.5 * k + 1) * np.pi * along + 1.3 * k) - np.sin(1.3 * k) for k in range(wiggles.shape[1])
+    ]
     ease = (1 - np.exp(-haste * along)) / (1 - np.exp(-haste))
     angle = angles[:, None] + bends[:, None] * ease + wiggles @ np.stack(waves)
     middle = (angle[:, 1:] + angle[:, :-1]) / 2
@@ -78,10 +80,12 @@ def grow(
 
 
 def sprout(paths: Paths, places: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Points `(N C, 2)`, angles and radii `(N C,)` at parts `places` `(N, C)` in (0, 1) of each path's way."""
+    """Points `(N C, 2)`, angles and radii `(N C,)` at parts `places` `(N, C)` in (0, 1) of each path."""
     steps = paths.angles.shape[1]
     near = jax.nn.relu(1 - jnp.abs(places[..., None] * (steps - 1) - np.arange(steps, dtype=np.float32)))
-    angles, radii = (jnp.einsum("ncs,ns->nc", near, values).reshape(-1) for values in (paths.angles, paths.radii))
+    angles, radii = (
+        jnp.einsum("ncs,ns->nc", near, values).reshape(-1) for values in (paths.angles, paths.radii)
+    )
     return jnp.einsum("ncs,nsd->ncd", near, paths.points).reshape(-1, 2), angles, radii
 
 
@@ -110,7 +114,10 @@ def inside(
     )
     corner = jnp.round(start + along / 2).astype(jnp.int32) - reach
     window = corner[..., None] + np.arange(margin)
-    down, across = window[:, 0, :, None] - start[:, 0, None, None], window[:, 1, None] - start[:, 1, None, None]
+    down, across = (
+        window[:, 0, :, None] - start[:, 0, None, None],
+        window[:, 1, None] - start[:, 1, None, None],
+    )
     unit = along / (jnp.sum(along * along, axis=1, keepdims=True) + 1e-6)
     part = jnp.clip(down * unit[:, 0, None, None] + across * unit[:, 1, None, None], 0, 1)
     distance = shapes.norm(down - part * along[:, 0, None, None], across - part * along[:, 1, None, None])

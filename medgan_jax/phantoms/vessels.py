@@ -63,8 +63,8 @@ def coronary_centreline(
     points: N, equally far apart. length: along the curve in mm, at most 250, or None for one drawn. stenosis:
     whether there is one; may be traced, as may the length.
 
-    Returns `centreline` `(N, 3)` in mm, first at the ostium; `radii` `(N,)` in mm; `code` `(N, 4)`: steps from
-    the point before (the first is zero) and radius; `length` `()` in mm; `artery` `()` int32, see `ARTERIES`;
+    Returns `centreline` `(N, 3)` in mm, first at the ostium; `radii` `(N,)` in mm; `code` `(N, 4)`: steps
+    from the point before (the first is zero) and radius; `length` `()` in mm; `artery` `()` int32, see `ARTERIES`;
     `stenosis_grade` `()`, the part of the diameter lost, 0 without; `stenosis_place` `()`, the part of the
     way. Raises `ValueError` for fewer than 8 points or, where it is not traced, a length out of (0, 250].
     """
@@ -73,18 +73,24 @@ def coronary_centreline(
     if length is not None and not isinstance(length, jax.core.Tracer):
         wanted = np.asarray(length)
         if np.any(wanted <= 0) or np.any(wanted > LONGEST):
-            raise ValueError(f"a centreline of {length} mm cannot be drawn; it may be up to {LONGEST:g} mm long")
+            raise ValueError(
+                f"a centreline of {length} mm cannot be drawn; it may be up to {LONGEST:g} mm long"
+            )
     chance = Chance(key, LINE_NUMBERS, {}, (1,))
     which, long, *_ = chance.uniform("artery")
     artery = jnp.floor(3 * which).astype(jnp.int32)
     length = SHORTEST + (150 - SHORTEST) * long if length is None else jnp.asarray(length, jnp.float32)
     curve = _on_the_heart(chance, artery)
-    gone = jnp.concatenate([jnp.zeros(1), jnp.tril(jnp.ones((FINE - 1, FINE - 1))) @ shapes.norm(*jnp.diff(curve, axis=0).T)])
+    gone = jnp.concatenate(
+        [jnp.zeros(1), jnp.tril(jnp.ones((FINE - 1, FINE - 1))) @ shapes.norm(*jnp.diff(curve, axis=0).T)]
+    )
     # The curve is stretched, if need be, to be as long as is asked.
     stretch = jnp.maximum(length / gone[-1], 1.0)
     places = jnp.linspace(0, 1, points) * length / stretch
     line = jnp.stack([jnp.interp(places, gone, axis) for axis in curve.T], axis=-1) * stretch
-    grade, place, radii = _radii(chance, artery, jnp.linspace(0, 1, points) * length, length, jnp.asarray(stenosis))
+    grade, place, radii = _radii(
+        chance, artery, jnp.linspace(0, 1, points) * length, length, jnp.asarray(stenosis)
+    )
     steps = jnp.concatenate([jnp.zeros((1, 3)), jnp.diff(line, axis=0)])
     return {
         "centreline": line,
@@ -118,7 +124,8 @@ def _on_the_heart(chance: Chance, artery: jax.Array) -> jax.Array:
     down = way[1] + 0.7 * (sines * weight) @ waves[1]
     depth, wide, long = np.array([42.0, 40.0, 52.0]) * jnp.exp(0.06 * chance.normal("heart"))
     curve = jnp.stack(
-        [depth * jnp.sin(down) * jnp.cos(turn), wide * jnp.sin(down) * jnp.sin(turn), -long * jnp.cos(down)], -1
+        [depth * jnp.sin(down) * jnp.cos(turn), wide * jnp.sin(down) * jnp.sin(turn), -long * jnp.cos(down)],
+        -1,
     )
     return curve - curve[:1]
 
@@ -186,7 +193,8 @@ def _coronary_tree(chance: Chance, stenosis: jax.Array) -> tuple:
     angle = 0.5 * np.pi - side * (0.75 + 0.25 * turn)
     trunk = trees.grow(
         start[None], angle[None], (side * (0.9 + 0.35 * bend))[None], (1.55 + 0.12 * long)[None],
-        (0.036 * jnp.exp(0.12 * wide))[None], 0.16 * jnp.stack(wiggles[:4])[None], STEPS[0], taper=0.65, haste=1.0,
+        (0.036 * jnp.exp(0.12 * wide))[None], 0.16 * jnp.stack(wiggles[:4])[None], STEPS[0],
+        taper=0.65, haste=1.0,
     )  # fmt: skip
     grade, place, width = chance.uniform("stenosis")
     grade = (stenosis * (0.3 + 0.55 * grade)).astype(jnp.float32)
@@ -228,7 +236,9 @@ def _x_ray(
     # Diaphragm, spine and ribs, and the heart, darker than lung.
     spine = jax.nn.sigmoid((0.22 - jnp.abs(x - 0.25 * numbers[0] + 0.08 * y)) / 0.05)
     spine = spine * (1 + 0.25 * jnp.sin(9 * y + 3 * numbers[1]))
-    diaphragm = jax.nn.sigmoid((y - 0.75 + 0.15 * numbers[2] + 0.35 * jnp.square(x - 0.4 * numbers[3])) / 0.02)
+    diaphragm = jax.nn.sigmoid(
+        (y - 0.75 + 0.15 * numbers[2] + 0.35 * jnp.square(x - 0.4 * numbers[3])) / 0.02
+    )
     heart = jax.nn.sigmoid((0.85 + 0.1 * numbers[4] - shapes.norm(y - 0.1, x - 0.2 * numbers[5])) / 0.06)
     bent = y - 0.25 * jnp.square(x) * jnp.sign(numbers[6]) + 0.1 * smooth[0]
     ribs = jax.nn.sigmoid((jnp.cos(7.5 * bent + 3 * numbers[7]) - 0.72) / 0.08)
@@ -254,8 +264,8 @@ def vessel_volume(
 
     It is centred on the narrowing, or where that would be. In a stenosis lies some calcium.
 
-    Returns, for `size` = D = H = W: `image` `(D, H, W)` float32 in HU (show -200 to 700); `labels` `(D, H, W)`
-    int32, see `VOLUME_LABELS`; `vessel_mask` bool, the lumen; `centreline` `(points, 3)` in voxels, partly
+    Returns, for `size` = D = H = W: `image` `(D, H, W)` float32 in HU (show -200 to 700); `labels`
+    `(D, H, W)` int32, see `VOLUME_LABELS`; `vessel_mask` bool, the lumen; `centreline` `(points, 3)` in voxels, partly
     outside, `radii` `(points,)` in mm; `stenosis_grade` `()`. Raises `ValueError` for a size below 16.
     """
     if size < 16:
@@ -308,11 +318,15 @@ def _tissues(
     image = shapes.paint(image, muscle, 110 + 12 * fine[0] + 15 * numbers[0], 1.2 * voxel)
     image = shapes.paint(image, inside, 370 + 50 * jnp.clip(numbers[1], -2, 2), 1.2 * voxel)
     off = 1.2 * jnp.tanh(numbers[2:5])
-    deposit = jnp.where(grade > 0, 0.9, -9.0) - shapes.norm(*(axis - o for axis, o in zip(coordinates, off, strict=True)))
+    deposit = jnp.where(grade > 0, 0.9, -9.0) - shapes.norm(
+        *(axis - o for axis, o in zip(coordinates, off, strict=True))
+    )
     deposit = jnp.minimum(deposit + 0.3 * smooth[1], 0.35 - jnp.abs(inside + 0.35))
     image = shapes.paint(image, deposit, 900.0, 1.2 * voxel)
     image = shapes.blur(image, (0.35 / voxel,) * 3)
-    image = image + 24 * jnp.exp(0.2 * numbers[5]) * shapes.blur(chance.noise(*image.shape), (0.6,) * 3, white=True)
+    image = image + 24 * jnp.exp(0.2 * numbers[5]) * shapes.blur(
+        chance.noise(*image.shape), (0.6,) * 3, white=True
+    )
     labels = jnp.where(muscle > 0, MYOCARDIUM, FAT)
     labels = jnp.where(inside > 0, LUMEN, labels)
     return image, jnp.where(deposit > 0, CALCIUM, labels).astype(jnp.int32)
@@ -329,7 +343,9 @@ def sheet(keys: jax.Array) -> dict[str, jax.Array]:
         "angiogram": draw(angiogram, 256)["image"][..., 0],
         "with a stenosis": narrow["image"][..., 0],
         "vessels": narrow["vessel_mask"],
-        "CT: brightest of 6 mm about a stenosis": jnp.clip((volume["image"][:, 24:40].max(1) + 200) / 900, 0, 1),
+        "CT: brightest of 6 mm about a stenosis": jnp.clip(
+            (volume["image"][:, 24:40].max(1) + 200) / 900, 0, 1
+        ),
         "centreline with radii, from the front": draw(_silhouette, stenosis=True),
     }
 

@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 from skimage.feature import match_template
 from sklearn.metrics import roc_auc_score
 
-from medgan_jax.errors import UserError
 from medgan_jax.phantoms import oct
 
 COUNT = 192
@@ -178,20 +176,8 @@ def test_sizes_that_cannot_be_drawn_are_refused():
         oct.oct_slice(jax.random.key(0), 32, 256)
 
 
-def test_contact_sheet(tmp_path, monkeypatch):
-    # The sheet's pictures are tested above; here, that they are laid out and written.
-    def picture(height, width, **masks):
-        return {"image": jnp.full((height, width, 1), 0.5), **masks}
-
-    monkeypatch.setattr(
-        oct, "oct_slice", lambda key, **options: picture(128, 256, anomaly_mask=jnp.zeros((128, 256), bool))
-    )
-    monkeypatch.setattr(
-        oct, "oct_patch", lambda key, size, fluid: picture(size, size, fluid_mask=jnp.zeros((size, size, 1)))
-    )
-    oct.main(["--output", str(tmp_path / "sheet.png")])
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    assert sheet.shape == (6 * 128 + 6 * 64, 16 * 64, 3) and (sheet == 128).all()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        oct.main(["--output", str(tmp_path / "file" / "sheet.png")])
+def test_tasks_draw_what_they_say():
+    for task in oct.TASKS:
+        drawn = jax.eval_shape(task.draw, jax.random.key(0))
+        assert drawn["input"].shape == (64, 64, 1)
+        assert drawn["target"].shape == (() if task.kind == "classification" else (64, 64, 1))
