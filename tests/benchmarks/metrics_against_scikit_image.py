@@ -1,14 +1,18 @@
 """Milliseconds for a batch of 32 images of 256 x 256: jitted metrics beside scikit-image in a loop.
 
-JAX_PLATFORMS=cpu python tests/benchmarks/metrics_against_scikit_image.py
+    PYTHONPATH=. JAX_PLATFORMS=cpu python tests/benchmarks/metrics_against_scikit_image.py [--publish]
+
+`--publish` stores the figures in `records/` and in the README.
 """
 
+import sys
 import time
 from functools import partial
 
 import jax
 import numpy as np
 import skimage.metrics as reference
+from published import publish
 
 from medgan_jax.metrics import image
 
@@ -31,7 +35,7 @@ ROWS = {
 }
 
 
-def fastest(*functions, repeats: int = 40) -> list[float]:
+def fastest(*functions, repeats: int = 20) -> list[float]:
     """Milliseconds of the fastest call of each; calls alternate, so that all see the same busy machine."""
     times = [[] for _ in functions]
     for _ in range(repeats):
@@ -42,12 +46,13 @@ def fastest(*functions, repeats: int = 40) -> list[float]:
     return [1000 * min(taken) for taken in times]
 
 
-if __name__ == "__main__":
+def measure() -> list[dict]:
+    """A row for each metric: milliseconds of either, how often ours is faster, and the largest difference."""
     generator = np.random.default_rng(0)
     y = generator.random((32, 256, 256, 1)).astype(np.float32)
     x = np.clip(y + 0.1 * generator.normal(size=y.shape), 0, 1).astype(np.float32)
     on_device = jax.device_put((x, y))
-    print("| metric | jitted ms | scikit-image ms | largest difference |\n|---|---|---|---|")
+    rows = []
     for name, (metric, loop) in ROWS.items():
         jitted = jax.jit(metric)
         ours, theirs = fastest(
@@ -56,4 +61,20 @@ if __name__ == "__main__":
         )
         expected = [loop(b, a) for a, b in zip(np.float64(x[..., 0]), np.float64(y[..., 0]), strict=True)]
         error = np.abs(np.asarray(jitted(x, y)) - expected).max()
-        print(f"| {name} | {ours:.1f} | {theirs:.1f} | {error:.1e} |", flush=True)
+        rows.append(
+            {
+                "metric": name,
+                "jitted, ms": f"{ours:.1f}",
+                "scikit-image in a loop, ms": f"{theirs:.1f}",
+                "times as fast": f"{theirs / ours:.1f}",
+                "largest difference": f"{error:.0e}",
+            }
+        )
+        print(*rows[-1].values(), sep=" | ", flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    measured = measure()
+    if sys.argv[1:] == ["--publish"]:
+        publish("metrics-speed", measured, ("jax", "scikit-image", "numpy", "scipy"))

@@ -1,9 +1,10 @@
 """Seconds and MiB for surface distances of a 300 x 512 x 512 mask, ours beside surface-distance and MONAI.
 
-    python tests/benchmarks/surfaces_of_a_long_volume.py
+    PYTHONPATH=. python tests/benchmarks/surfaces_of_a_long_volume.py [--publish]
 
-Each tool runs in a process of its own, so that its peak memory is its own. MiB is the growth of the resident
-size, at its peak, over that with the masks loaded (75 MiB each) and the tool imported. Linux only.
+`--publish` stores the figures in `records/` and in the README. Each tool runs in a process of its own, so
+that its peak memory is its own. MiB is the growth of the resident size, at its peak, over that with the masks
+loaded (75 MiB each) and the tool imported. Linux only.
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 import time
 
 import numpy as np
+from published import publish
 
 SHAPE, SPACING = (300, 512, 512), (1.0, 0.7, 0.7)
 SCENES = ("liver", "body")
@@ -82,19 +84,31 @@ def measure(tool: str, scene: str) -> None:
     print(json.dumps({"seconds": seconds, "mib": resident("VmHWM") - before, "hd95": value}))
 
 
+def compare() -> list[dict]:
+    """A row for each mask and tool, measured in a process of its own."""
+    rows = []
+    for scene in SCENES:
+        for tool in TOOLS:
+            run = subprocess.run([sys.executable, __file__, tool, scene], capture_output=True, text=True)
+            row = {"mask": scene, "tool": tool, "HD95, mm": "-", "seconds": "-", "MiB": "-"}
+            if run.returncode:
+                row["tool"] += f" (not run: {run.stderr.strip().splitlines()[-1]})"
+            else:
+                found = json.loads(run.stdout.splitlines()[-1])
+                row |= {
+                    "HD95, mm": f"{found['hd95']:.2f}",
+                    "seconds": f"{found['seconds']:.1f}",
+                    "MiB": f"{found['mib']:.0f}",
+                }
+            rows.append(row)
+            print(*row.values(), sep=" | ", flush=True)
+    return rows
+
+
 if __name__ == "__main__":
     if len(sys.argv) == 3:
         measure(*sys.argv[1:])
     else:
-        print("| mask | tool | HD95 mm | seconds | MiB |\n|---|---|---|---|---|")
-        for scene in SCENES:
-            for tool in TOOLS:
-                run = subprocess.run([sys.executable, __file__, tool, scene], capture_output=True, text=True)
-                if run.returncode:
-                    print(f"| {scene} | {tool} | not run: {run.stderr.strip().splitlines()[-1]} | | |")
-                    continue
-                row = json.loads(run.stdout.splitlines()[-1])
-                print(
-                    f"| {scene} | {tool} | {row['hd95']:.2f} | {row['seconds']:.1f} | {row['mib']:.0f} |",
-                    flush=True,
-                )
+        table = compare()
+        if sys.argv[1:] == ["--publish"]:
+            publish("surfaces-speed", table, ("scipy", "surface-distance", "monai", "torch"))
