@@ -9,13 +9,14 @@ fields, besides the interhemispheric and lateral fissures; cortex is what lies w
 Within are the ventricles, basal ganglia, thalami and hippocampi; below, cerebellum with folia and brain stem.
 
 The population (mean, SD): brain 139 (6) by 170 (7) by 128 (5) mm; age, uniform, widens sulci and ventricles
-together, these by 18 % besides; pose 0.06 rad and 2.5 mm; every border bent by 2.5 mm; cortex 3.6 (0.4) mm;
+together, these by 18 % besides; pose 0.06 rad and 2.5 mm; every border bent by 2.5 mm; cortex 3.8 (0.4) mm;
 skull 6 (1) mm, scalp 6 (1) mm; T1, T2, protocols and noise as in `head_study`.
 
 Lengths are in units of 100 mm.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -60,8 +61,8 @@ NUMBERS = {
 FIELDS = {
     "bend": (4, 3),
     "smooth": (7, 4),
-    "sulci": (8, 1),
-    "fine_sulci": (12, 1),
+    "sulci": (11, 1),
+    "fine_sulci": (16, 1),
     "ragged": (16, 2),
     "grain": (28, 1),
     "profile": (2, len(MODALITIES)),
@@ -160,7 +161,7 @@ def _brain(chance: Chance, shape: tuple[int, ...], ventricles: float | jax.Array
     base = z + 0.30 + 0.12 * jnp.tanh(6 * (y + 0.22)) + 0.03 * smooth[1]
     cerebrum = jnp.minimum(cerebrum, base)
     cerebellum = ellipsoid(side, (-0.40, 0.46, 0.20), (0.22, 0.27, 0.34)) + 0.015 * smooth[1]
-    stem = tube(place, (-0.15, 0.14, 0.0), (-0.95, 0.24, 0.0), (0.15, 0.09))
+    stem = tube(place, (-0.15, 0.14, 0.0), (-0.62, 0.20, 0.0), (0.15, 0.10))
     hull = jnp.maximum(jnp.maximum(cerebrum, cerebellum), stem)
     pia, white = _cortex(chance, side, cerebrum, age, spacing)
     folia = jnp.cos(52 * norm(z + 0.36, 1.2 * (y - 0.28)) + 1.5 * ragged[0])
@@ -219,15 +220,16 @@ def _cortex(
     # The corpus callosum and what lies under it join the hemispheres.
     joined = 1 - norm((y + 0.02) / 0.42, (z - 0.0) / 0.30)
     fissure = norm(across, jnp.maximum(joined * 0.3, 0)) - 0.006 - 0.005 * age
-    lateral = norm(z - 0.02 - 0.42 * y, jnp.maximum(0.36 - across, 0), jnp.maximum(jnp.abs(y + 0.02) - 0.34, 0))
-    pia = jnp.minimum(jnp.minimum(cerebrum, fissure), lateral - 0.012 - 0.008 * age)
+    ends = jnp.maximum(jnp.abs(y + 0.02) - 0.34, 0)
+    lateral = norm(z - 0.02 - 0.42 * y - 0.05 * ragged[1] - 0.04 * smooth[0], jnp.maximum(0.38 - across, 0), ends)
+    pia = jnp.minimum(jnp.minimum(cerebrum, fissure), lateral - 0.006 - 0.008 * age)
     hull = jnp.minimum(cerebrum, fissure)
     width = 0.004 + 0.012 * age + 0.004 * smooth[2]
-    for name, reach in (("sulci", 0.20), ("fine_sulci", 0.10)):
+    for name, reach in (("sulci", 0.22), ("fine_sulci", 0.11)):
         wave = distance_to_zero(chance.field(name)[0], spacing)
         reach = reach * (1 + 0.3 * smooth[3])
         pia = jnp.minimum(pia, norm(wave, jnp.maximum(hull - reach, 0)) - width)
-    return pia, pia - 0.036 - 0.004 * ragged[0]
+    return pia, pia - 0.038 - 0.004 * ragged[0]
 
 
 def _deep_structures(place: tuple, side: tuple, width: jax.Array, ragged: jax.Array) -> list[Layer]:
@@ -235,9 +237,9 @@ def _deep_structures(place: tuple, side: tuple, width: jax.Array, ragged: jax.Ar
 
     def pipe(*points: tuple) -> jax.Array:
         """A tube through points (z, y, x, radius)."""
-        pieces = zip(points[:-1], points[1:], strict=True)
+        pieces = itertools.pairwise(points)
         tubes = [
-            tube(side, a[:3], b[:3], (width * a[3], width * (b[3] - a[3]) + width * a[3])) for a, b in pieces
+            tube(side, a[:3], b[:3], (width * a[3], width * b[3])) for a, b in pieces
         ]
         return functools.reduce(jnp.maximum, tubes)
 
