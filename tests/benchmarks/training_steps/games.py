@@ -42,6 +42,12 @@ GAMES = (
     Game("cyclegan", "CycleGAN 128², ResNet-9, batch 1", "cyclegan",
          dict(size=128, base=64, blocks=9, patch_layers=3, batch=1),
          dict(size=16, base=4, blocks=1, patch_layers=1)),
+    Game("srgan3d", "SRGAN 3D 16³ to 32³, batch 1", "srgan3d",
+         dict(size=32, width=32, blocks=6, up_width=8, patch_base=32, hidden=1024, batch=1),
+         dict(size=8, width=4, blocks=1, up_width=2, patch_base=4, hidden=8, batch=2)),
+    Game("pix2pix3d", "pix2pix 3D 64³ (V-Net), batch 1", "pix2pix3d",
+         dict(size=64, base=16, stages=5, patch_layers=3, patch_base=32, batch=1),
+         dict(size=16, base=4, stages=2, patch_layers=1, patch_base=4, batch=2)),
     Game("unet_inference", "U-Net 256² inference, batch 4", "pix2pix", dict(**_PIX2PIX, batch=4),
          dict(**_SMALL_PIX2PIX, batch=2), inference=True),
 )
@@ -68,7 +74,10 @@ def batch(kind: str, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
         repeats = sizes["critic_steps"]
         x = images(sizes["size"], sizes["channels"], lead=(repeats,))
         return {"x": x, "z": latent(repeats), "z_G": latent(repeats)}
-    return {"A": images(sizes["size"]), "B": images(sizes["size"])}
+    if kind == "srgan3d":
+        return {"low": images(sizes["size"] // 2, rank=3), "high": images(sizes["size"], rank=3)}
+    rank = 3 if kind == "pix2pix3d" else 2
+    return {"A": images(sizes["size"], rank=rank), "B": images(sizes["size"], rank=rank)}
 
 
 def probes(kind: str, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -79,4 +88,6 @@ def probes(kind: str, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"G": batch["z"][0], "f": batch["x"][0]}
     if kind == "cyclegan":
         return {"G": batch["A"], "F": batch["B"], "D_X": batch["A"], "D_Y": batch["B"]}
+    if kind == "srgan3d":
+        return {"G": batch["low"], "D": batch["high"]}
     return {"G": batch["A"], "D": np.concatenate([batch["A"], batch["B"]], axis=-1)}

@@ -1,6 +1,7 @@
 """The process that plays a game with this library, by the step and the executor that train experiments."""
 
 import collections
+import dataclasses
 import functools
 import pathlib
 
@@ -10,6 +11,7 @@ import numpy as np
 from jax import monitoring
 
 from medgan_jax.configuration import RunOptions
+from medgan_jax.game import Stage, TrainState
 from medgan_jax.training.parallel import JitExecutor, make_layout
 from tests.benchmarks.training_steps import games, ours, plain
 from tests.benchmarks.training_steps.serving import Side, serve
@@ -23,18 +25,22 @@ def flat(tree) -> dict[str, np.ndarray]:
     return {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def without_dropout(module):
-    return module.clone(dropout=0.0) if getattr(module, "dropout", 0.0) else module
+def without_dropout(stage: Stage) -> Stage:
+    """The same stage, its steps a function of weights and batch alone (but for gradient penalties)."""
+    networks = {name: module.clone(dropout=0.0) if getattr(module, "dropout", 0.0) else module
+                for name, module in stage.networks.items()}
+    return dataclasses.replace(stage, networks=networks)
 
 
-def outputs(stage, params, variables, probes) -> dict[str, np.ndarray]:
-    """What every network makes of its probe in training mode, without dropout."""
-    made = {}
-    for name, probe in probes.items():
-        module = without_dropout(stage.networks[name])
-        apply = functools.partial(module.apply, train=True, mutable=["batch_stats"])
-        made[name] = np.asarray(jax.jit(apply)({"params": params[name], **variables[name]}, probe)[0])
-    return made
+def write_check(path: str, stage: Stage, state: TrainState, probes: dict[str, np.ndarray], **options) -> None:
+    """Stores all weights, and what every network makes of its probe in training mode without dropout."""
+    arrays, networks = {}, without_dropout(stage).networks
+    for name, params in state.params.items():
+        apply = jax.jit(functools.partial(networks[name].apply, train=True, mutable=["batch_stats"]), **options)
+        output, _ = apply({"params": params, **state.variables[name]}, probes[name])
+        arrays |= {f"weights|{name}|{key}": leaf for key, leaf in flat(params).items()}
+        arrays[f"outputs|{name}"] = np.asarray(output)
+    np.savez(path, **arrays)
 
 
 class JaxSide(Side):
@@ -90,11 +96,7 @@ class JaxSide(Side):
     def write_check(self, path: str) -> dict:
         """Initial weights, and what the networks make of their probes, for the other side to compare with."""
         state = self.executor.initialise(self.batch, 0)
-        probes = games.probes(self.game.kind, self.batch)
-        made = outputs(self.stage, state.params, state.variables, probes)
-        arrays = {f"weights|{name}|{key}": leaf for name, tree in state.params.items()
-                  for key, leaf in flat(tree).items()}
-        np.savez(path, **arrays, **{f"outputs|{name}": value for name, value in made.items()})
+        write_check(path, self.stage, state, games.probes(self.game.kind, self.batch))
         return {"bytes": pathlib.Path(path).stat().st_size}
 
     def trace(self, folder: str, count: int = 3) -> dict:

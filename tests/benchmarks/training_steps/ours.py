@@ -1,13 +1,19 @@
 """The games as stages of this library: its models, its losses, and the experiments' where there is one."""
 
+import functools
 from collections.abc import Callable, Mapping
 
+import jax.numpy as jnp
 import optax
 
 from experiments.base import cyclegan, pix2pix, wgan_gp
 from medgan_jax.game import Phase, Stage, Terms
-from medgan_jax.losses import adversarial
+from medgan_jax.losses import adversarial, pixel
 from medgan_jax.models.dcgan import dcgan_discriminator, dcgan_generator
+from medgan_jax.models.patchgan import PatchGAN
+from medgan_jax.models.srgan import srgan_discriminator, srgan_generator
+from medgan_jax.models.vnet import VNet
+from medgan_jax.nn.blocks import leaky_relu
 
 Sizes = Mapping[str, int]
 
@@ -82,9 +88,54 @@ def cyclegan_stage(sizes: Sizes) -> Stage:
     )
 
 
+def srgan3d_stage(sizes: Sizes) -> Stage:
+    """Super-resolution of volumes with squared error and least-squares scores (Sanchez and Vilaplana 2018)."""
+
+    def discriminator_loss(nets, batch, context):
+        fake = nets.G.peek(batch["low"])
+        real_scores, nets = nets.D.update(batch["high"])
+        fake_scores, nets = nets.D.update(fake)
+        return adversarial.discriminator_least_squares(real_scores, fake_scores), Terms(nets)
+
+    def generator_loss(nets, batch, context):
+        fake, nets = nets.G.update(batch["low"])
+        l2 = pixel.l2(fake, batch["high"])
+        score = 1e-3 * adversarial.generator_least_squares(nets.D.peek(fake))
+        return l2 + score, Terms(nets, l2=l2, adversarial=score)
+
+    networks = {
+        "G": srgan_generator(2, out_channels=1, width=sizes["width"], blocks=sizes["blocks"],
+                             up_width=sizes["up_width"], outer_kernel=3, first_norm="batch",
+                             inner=functools.partial(leaky_relu, slope=0.25)),
+        "D": srgan_discriminator(sizes["size"], base=sizes["patch_base"], hidden=sizes["hidden"], rank=3,
+                                 activation=functools.partial(leaky_relu, slope=0.3)),
+    }
+    adam = _adam(1e-4, 0.9)
+    return _stage(
+        networks,
+        Phase("D", ("D",), discriminator_loss, adam),
+        Phase("G", ("G",), generator_loss, adam),
+    )
+
+
+def pix2pix3d_stage(sizes: Sizes) -> Stage:
+    """pix2pix's losses on volumes, with a V-Net of 3x3x3 kernels and batch normalisation."""
+    config, stages = pix2pix.Config(), sizes["stages"]
+    generator = VNet(1, tuple(sizes["base"] * 2**level for level in range(stages)), (1, 2, 3, 3, 3)[:stages],
+                     kernel=3, norm="batch", activation=jnp.tanh)
+    adam = _adam(config.learning_rate, config.beta1)
+    return _stage(
+        {"G": generator, "D": PatchGAN(sizes["patch_layers"], sizes["patch_base"])},
+        Phase("D", ("D",), pix2pix.discriminator_loss, adam),
+        Phase("G", ("G",), pix2pix.generator_loss(config), adam),
+    )
+
+
 STAGES: dict[str, Callable[[Sizes], Stage]] = {
     "dcgan": dcgan_stage,
     "wgan_gp": wgan_gp_stage,
     "pix2pix": pix2pix_stage,
     "cyclegan": cyclegan_stage,
+    "srgan3d": srgan3d_stage,
+    "pix2pix3d": pix2pix3d_stage,
 }

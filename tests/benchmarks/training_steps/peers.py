@@ -39,8 +39,8 @@ def initialise(module: nn.Module) -> nn.Module:
 # ------------------------------------------------------------------------------------------------ networks
 
 
-def leaky() -> nn.Module:
-    return nn.LeakyReLU(0.2, inplace=True)
+def leaky(slope: float = 0.2) -> nn.Module:
+    return nn.LeakyReLU(slope, inplace=True)
 
 
 def relu() -> nn.Module:
@@ -211,6 +211,131 @@ class ResNetGenerator(nn.Module):
         return x
 
 
+class SubPixelConv(nn.Module):
+    """A convolution of volumes, its channels put between the voxels in the library's order."""
+
+    def __init__(self, inputs: int, features: int):
+        super().__init__()
+        self.conv = nn.Conv3d(inputs, 8 * features, 3, padding=1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        batch, channels, *sides = x.shape
+        x = x.reshape(batch, 2, 2, 2, channels // 8, *sides).permute(0, 4, 5, 1, 6, 2, 7, 3)
+        return x.reshape(batch, channels // 8, *(2 * side for side in sides))
+
+
+class SRResidualBlock(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        settings = dict(kernel=3, stride=1, rank=3)
+        self.first = Layer(width, width, activation=leaky(0.25), **settings)
+        self.second = Layer(width, width, **settings)
+
+    def forward(self, x):
+        return x + self.second(self.first(x))
+
+
+class SRGANGenerator(nn.Module):
+    """SRResNet on volumes, one doubling."""
+
+    def __init__(self, width: int, blocks: int, up_width: int):
+        super().__init__()
+        settings = dict(kernel=3, stride=1, rank=3)
+        self.first = Layer(1, width, activation=leaky(0.25), **settings)
+        self.blocks = blocks
+        for number in range(blocks):
+            self.add_module(f"block_{number}", SRResidualBlock(width))
+        self.last = Layer(width, width, **settings)
+        self.up_0 = SubPixelConv(width, up_width)
+        self.head = Layer(up_width, 1, norm="none", **settings)
+
+    def forward(self, x):
+        y = first = self.first(x)
+        for number in range(self.blocks):
+            y = getattr(self, f"block_{number}")(y)
+        y = self.up_0(first + self.last(y))
+        return self.head(F.leaky_relu(y, 0.25, inplace=True))
+
+
+class SRGANDiscriminator(nn.Module):
+    """Pairs of 3x3x3 convolutions of stride 1 and 2, then two dense layers."""
+
+    def __init__(self, size: int, base: int, hidden: int):
+        super().__init__()
+        stages = min(4, int(math.log2(size)) - 1)
+        self.layers, before = 2 * stages, 1
+        for number in range(self.layers):
+            width = base * 2 ** (number // 2)
+            layer = Layer(before, width, kernel=3, stride=1 + number % 2, activation=leaky(0.3), rank=3,
+                          norm="batch" if number else "none")
+            self.add_module(f"layer_{number}", layer)
+            before = width
+        self.hidden = Dense(width * (size // 2**stages) ** 3, hidden, before=(width, *(size // 2**stages,) * 3))
+        self.head = nn.Linear(hidden, 1)
+
+    def forward(self, x):
+        for number in range(self.layers):
+            x = getattr(self, f"layer_{number}")(x)
+        return self.head(F.leaky_relu(self.hidden(x.flatten(1)), 0.3, inplace=True))
+
+
+class VNetStage(nn.Module):
+    def __init__(self, inputs: int, width: int, convolutions: int):
+        super().__init__()
+        self.convolutions = convolutions
+        for number in range(convolutions):
+            self.add_module(f"layer_{number}", Layer(width if number else inputs, width, 3, 1, rank=3))
+            self.add_module(f"prelu_{number}", nn.PReLU(width))
+        if inputs != width:
+            self.shortcut = nn.Conv3d(inputs, width, 1, bias=False)
+
+    def forward(self, x):
+        y = x
+        for number in range(self.convolutions):
+            if number:
+                y = getattr(self, f"prelu_{number - 1}")(y)
+            y = getattr(self, f"layer_{number}")(y)
+        x = self.shortcut(x) if hasattr(self, "shortcut") else x
+        return getattr(self, f"prelu_{self.convolutions - 1}")(x + y)
+
+
+class VNet(nn.Module):
+    """Residual stages between strided convolutions and their transposes, joined by concatenation."""
+
+    def __init__(self, base: int, stages: int):
+        super().__init__()
+        widths = [base * 2**level for level in range(stages)]
+        convolutions, before = (1, 2, 3, 3, 3)[:stages], 1
+        resample = dict(kernel=2, stride=2, padding=0, rank=3)
+        self.stages = stages
+        for level, width in enumerate(widths):
+            if level:
+                self.add_module(f"down_{level}", Layer(before, width, **resample))
+                self.add_module(f"down_{level}_prelu", nn.PReLU(width))
+            self.add_module(f"encoder_{level}", VNetStage(width if level else 1, width, convolutions[level]))
+            before = width
+        for level in reversed(range(stages - 1)):
+            width = widths[level]
+            self.add_module(f"up_{level}", Layer(before, width, up=True, **resample))
+            self.add_module(f"up_{level}_prelu", nn.PReLU(width))
+            self.add_module(f"decoder_{level}", VNetStage(2 * width, 2 * width, convolutions[level]))
+            before = 2 * width
+        self.head = nn.Conv3d(before, 1, 1)
+
+    def forward(self, x):
+        maps = []
+        for level in range(self.stages):
+            if level:
+                maps.append(x)
+                x = getattr(self, f"down_{level}_prelu")(getattr(self, f"down_{level}")(x))
+            x = getattr(self, f"encoder_{level}")(x)
+        for level in reversed(range(self.stages - 1)):
+            x = getattr(self, f"up_{level}_prelu")(getattr(self, f"up_{level}")(x))
+            x = getattr(self, f"decoder_{level}")(torch.cat([x, maps.pop()], 1))
+        return torch.tanh(self.head(x))
+
+
 # --------------------------------------------------------------------------------------------------- games
 
 
@@ -327,6 +452,31 @@ class Pix2Pix(Peer):
         return {"D/loss": loss_d, "G/l1": l1, "G/adversarial": adversarial}
 
 
+class Pix2Pix3D(Pix2Pix):
+    rank = 3
+
+    def generator(self, sizes):
+        return VNet(sizes["base"], sizes["stages"])
+
+
+class SRGAN3D(Peer):
+    def __init__(self, sizes: Mapping[str, int]):
+        self.networks = {"G": SRGANGenerator(sizes["width"], sizes["blocks"], sizes["up_width"]),
+                         "D": SRGANDiscriminator(sizes["size"], sizes["patch_base"], sizes["hidden"])}
+        self.optimizers = {name: adam(1e-4, 0.9, 0.999, network) for name, network in self.networks.items()}
+
+    def step(self, batch):
+        fake = self.call("G", batch["low"])
+        real_scores, fake_scores = self.call("D", batch["high"]), self.call("D", fake.detach())
+        loss_d = squared_error(real_scores, 1.0) + squared_error(fake_scores, 0.0)
+        descend(self.optimizers["D"], loss_d)
+        with constant(self.networks["D"]):
+            l2 = F.mse_loss(fake, batch["high"])
+            adversarial = 1e-3 * squared_error(self.call("D", fake), 1.0)
+            descend(self.optimizers["G"], l2 + adversarial)
+        return {"D/loss": loss_d, "G/l2": l2, "G/adversarial": adversarial}
+
+
 class CycleGAN(Peer):
     def __init__(self, sizes: Mapping[str, int]):
         generators = {name: ResNetGenerator(sizes["base"], sizes["blocks"]) for name in ("G", "F")}
@@ -375,4 +525,6 @@ PEERS: dict[str, Callable[[Mapping[str, int]], Peer]] = {
     "wgan_gp": WGANGP,
     "pix2pix": Pix2Pix,
     "cyclegan": CycleGAN,
+    "srgan3d": SRGAN3D,
+    "pix2pix3d": Pix2Pix3D,
 }

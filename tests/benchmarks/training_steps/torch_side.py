@@ -43,8 +43,13 @@ def copy_weights(network: torch.nn.Module, arrays: dict[str, np.ndarray], *, mir
                 kernel, flip = np.swapaxes(kernel, -1, -2), not mirrored
             kernel = np.flip(kernel, range(kernel.ndim - 2)) if flip else kernel
             copy(part.weight, np.moveaxis(kernel, (-1, -2), (0, 1)))
-        elif hasattr(part, "weight") and part.weight is not None:
-            copy(part.weight, arrays.pop(f"{path}/scale").reshape(part.weight.shape))
+        elif isinstance(part, torch.nn.PReLU):
+            copy(part.weight, arrays.pop(f"{path}/slope"))
+            continue
+        elif isinstance(part, torch.nn.Linear):
+            copy(part.weight, arrays.pop(f"{path}/kernel").T)
+        elif isinstance(part, tuple(peers.BATCH_NORM.values())):
+            copy(part.weight, arrays.pop(f"{path}/scale"))
         else:
             continue
         if part.bias is not None:
@@ -60,6 +65,12 @@ def _channels_of_rows_first(kernel: np.ndarray, maps: tuple[int, ...], mirrored:
     if mirrored:
         kernel = np.flip(kernel, range(len(grid)))
     return np.moveaxis(kernel, len(grid), 0).reshape(channels * int(np.prod(grid)), -1)
+
+
+def without_dropout(network: torch.nn.Module) -> None:
+    for part in network.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
 
 
 class Operations(TorchDispatchMode):
@@ -126,6 +137,13 @@ class TorchSide(Side):
         return value.contiguous(memory_format=LAST[value.ndim]) if value.ndim in LAST else value
 
     def start(self) -> dict:
+        self.make()
+        self.play(1)
+        return {"parameters": {name: sum(p.numel() for p in network.parameters())
+                               for name, network in self.peer.networks.items()}}
+
+    def make(self) -> None:
+        """Networks and the batch, on the device."""
         stacked = "critic_steps" in self.sizes
         self.rank = max(array.ndim for array in self.batch.values()) - 2 - stacked
         self.peer = peers.PEERS[self.game.kind](self.sizes)
@@ -138,9 +156,6 @@ class TorchSide(Side):
             for name, array in self.batch.items()
         }
         self.prepare_calls()
-        self.play(1)
-        return {"parameters": {name: sum(p.numel() for p in network.parameters())
-                               for name, network in self.peer.networks.items()}}
 
     def prepare_calls(self) -> None:
         """On a GPU networks are compiled; in bfloat16 they run under autocast, but for gradient penalties."""
@@ -187,10 +202,7 @@ class TorchSide(Side):
         network, start = self.peer.networks[name], f"weights|{name}|"
         weights = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
         copy_weights(network, weights, mirrored=self.game.mirrored)
-        network.train()
-        for part in network.modules():
-            if isinstance(part, torch.nn.Dropout):
-                part.p = 0.0
+        without_dropout(network.train())
         with torch.no_grad():
             made = network(self.put(probe)).cpu().numpy()
         expected = channels_first(arrays[f"outputs|{name}"], mirrored=self.game.mirrored)
