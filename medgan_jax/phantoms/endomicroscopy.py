@@ -1,8 +1,8 @@
 """Confocal laser endomicroscopy of mucosa as a perfect instrument would see it, in four tissues.
 
 Every field of view is a pure function of a random key: `endomicroscopy_image(key, size)` compiles, and
-batches with `vmap`. The fibre bundle of a probe, which sees this through some thousand fibres, is the business of
-`medgan_jax.physics.resolution` (`fibre_bundle`, `fibre_signals`, `from_fibres`).
+batches with `vmap`. The fibre bundle of a probe, which sees this through some thousand fibres, is the
+business of `medgan_jax.physics.resolution` (`fibre_bundle`, `fibre_signals`, `from_fibres`).
 
 Fluorescein shines in what it reaches: capillaries and the stroma between glands, not the cells' nuclei or
 mucus. `crypts`: round glands of the colon with dark goblet cells about a dark mouth; `glands`: crowded,

@@ -97,7 +97,7 @@ def _wave(chance: Chance, part: str, size: int) -> jax.Array:
 
 
 def _borders(chance: Chance, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """In mm `(size,)`: from the catheter to the lumen's border, and to the media's outer one; its thickness."""
+    """In mm `(size,)`: from the catheter to the lumen's border and the media's outer one; its thickness."""
     angle = _angles(size)
     wide, off, where, thick, side, spread, oval, turn, layer = chance.normal("artery")[:9]
     radius = 1.55 * jnp.exp(0.16 * jnp.clip(wide, -2, 2))

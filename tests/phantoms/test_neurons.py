@@ -40,7 +40,7 @@ def test_shapes_types_and_ranges():
 
 
 def test_styles_are_registered():
-    one, other, third = cells().values()
+    one, other, third = (cells()[style] for style in ("fluorescence", "brightfield", "phase"))
     np.testing.assert_array_equal(one["labels"], other["labels"])
     np.testing.assert_array_equal(one["labels"], third["labels"])
     mask = one["neuron_mask"]
