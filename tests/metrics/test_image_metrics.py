@@ -206,6 +206,7 @@ DIFFERENTIABLE = {
     "mae": image.mae,
     "nmse": image.nmse,
     "nrmse": lambda x, y: image.nrmse(x, y, denominator="euclidean"),
+    "nrmse over a range that moves": lambda x, y: image.nrmse(y, x, denominator="min-max"),
     "psnr": lambda x, y: image.psnr(x, y, data_range=1.0, eps=1e-8),
     "snr_db": lambda x, y: image.snr_db(x, y, eps=1e-8),
     "ncc": lambda x, y: image.ncc(x, y, eps=1e-8),
