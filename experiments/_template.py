@@ -31,12 +31,16 @@ import optax
 from medgan_jax import cli
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
+from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.game import Baseline, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial, pixel
 from medgan_jax.measures import image_fidelity
 from medgan_jax.models.patchgan import PatchGAN
 from medgan_jax.models.unet import UNet
+
+# What records have to hold, in plain values: `data list` reads this line.
+NEEDS = Needs(channels=1)
 
 
 # Every number that the paper has a value for. The defaults are the paper's; a value that the paper does not

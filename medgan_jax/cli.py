@@ -105,9 +105,11 @@ class PredictArguments:
 class DataListArguments:
     """Options of `data list`.
 
-    json: print JSON.
+    review: the data sets of the review's tables, whether they can be had, and what stands in. json: print
+    JSON.
     """
 
+    review: bool = False
     json: bool = False
 
 
@@ -115,10 +117,15 @@ class DataListArguments:
 class DataPrepareArguments:
     """Options of `data prepare`.
 
-    directory: where TFDS keeps its data; empty for its own default.
+    directory: where TFDS keeps its data; empty for its own default. processes: how many read files or draw
+    phantoms. manual: folder of the files that were fetched by hand; empty for downloads/manual/NAME in the
+    directory. skip_refused: leave out cases whose files are refused, and name them.
     """
 
     directory: str = ""
+    processes: int = 1
+    manual: str = ""
+    skip_refused: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,7 +346,7 @@ def predict_command(argv: list[str]) -> None:
 
 
 def data_command(argv: list[str]) -> None:
-    """`data list`: data sets and what they need by hand; `data prepare NAME`: prepares one."""
+    """`data list [NAME|FOLDER]`: data sets and what they need by hand; `data prepare NAME`: prepares one."""
     actions = {"list": _list_data, "prepare": _prepare_data}
     if argv and argv[0] in ("-h", "--help"):
         print(f"usage: {PROGRAM} data list|prepare NAME [options]\n\n{data_command.__doc__}")
@@ -351,21 +358,51 @@ def data_command(argv: list[str]) -> None:
 
 
 def _list_data(argv: list[str]) -> None:
-    description = "Data sets that `data prepare` makes. TFDS' own can be prepared by their names, too."
-    arguments = parse(DataListArguments(), argv, program=f"{PROGRAM} data list", description=description)
-    from medgan_jax.data.catalogue import available
+    """All sets, those of the review, one set by name with what to do by hand, or the contents of a folder."""
+    asked = argv[0] if argv and not argv[0].startswith("-") else None
+    description = (
+        "Data sets that `data prepare` makes; `data list NAME` shows one of them and what it needs by hand, "
+        "`data list FOLDER` what a folder holds. TFDS' own can be prepared by their names, too."
+    )
+    arguments = parse(
+        DataListArguments(),
+        argv[asked is not None :],
+        program=f"{PROGRAM} data list [NAME|FOLDER]",
+        description=description,
+    )
+    if asked is not None:
+        _show_data(asked, as_json=arguments.json)
+        return
+    from medgan_jax.review import data_sets
 
+    rows = data_sets.review_sets() if arguments.review else data_sets.available()
     if arguments.json:
-        _print_json([dataclasses.asdict(row) for row in available()])
+        _print_json([dataclasses.asdict(row) for row in rows])
         return
     from medgan_jax.review import tables
 
-    table = tables.new_table("name", "anatomy", "modality", "targets", "by hand")
-    for row in available():
-        tables.add_row(
-            table, row.name, row.anatomy, row.modality, ", ".join(row.targets), row.manual or "nothing"
-        )
-    tables.show(table)
+    tables.show(tables.review_data(rows) if arguments.review else tables.data_sets(rows))
+
+
+def _show_data(name: str, *, as_json: bool) -> None:
+    from medgan_jax.review import data_sets
+
+    if not pathlib.Path(name).is_dir():
+        lines = data_sets.describe(name)
+        rows = [dataclasses.asdict(row) for row in data_sets.available() if row.name == name]
+        _print_json({"sets": rows, "description": lines}) if as_json else print("\n".join(lines))
+        return
+    facts = data_sets.folder(name)
+    if as_json:
+        _print_json(dataclasses.asdict(facts))
+        return
+    print(f"{facts.name}: {', '.join(f'{field} ({size})' for field, size in facts.fields.items())}")
+    for part, counts in facts.parts.items():
+        print(f"  {part}: {counts['records']} records of {counts['subjects']} subjects")
+    for title, words in (("domains", facts.domains), ("classes", facts.class_names)):
+        if words:
+            print(f"  {title}: {', '.join(words)}")
+    print(f"  experiments: {', '.join(facts.experiments) or 'none declares that it takes this'}")
 
 
 def _prepare_data(argv: list[str]) -> None:
@@ -377,7 +414,14 @@ def _prepare_data(argv: list[str]) -> None:
     arguments = parse(DataPrepareArguments(), argv[len(name) :], program=program, description=description)
     from medgan_jax.data.catalogue import prepare
 
-    print(prepare(name[0], arguments.directory or None))
+    folder = prepare(
+        name[0],
+        arguments.directory or None,
+        processes=arguments.processes,
+        manual=arguments.manual or None,
+        skip_refused=arguments.skip_refused,
+    )
+    print(folder)
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

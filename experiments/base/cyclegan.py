@@ -30,6 +30,7 @@ from medgan_jax.baselines import identity
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
 from medgan_jax.data.augmentations import enlarged_crop
+from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.game import Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial, consistency
@@ -39,6 +40,8 @@ from medgan_jax.models.resnet import ResNetGenerator
 from medgan_jax.phantoms.head import head_slice
 from medgan_jax.schedules import constant_then_linear
 from medgan_jax.training import pool
+
+NEEDS = Needs(domains=2)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,7 @@ from medgan_jax.baselines import identity
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
 from medgan_jax.data.augmentations import enlarged_crop
+from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.game import Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial, pixel
@@ -38,6 +39,8 @@ from medgan_jax.models.patchgan import PatchGAN
 from medgan_jax.models.unet import pix2pix_unet
 from medgan_jax.phantoms.head import head_slice
 from medgan_jax.schedules import constant_then_linear
+
+NEEDS = Needs(fields=("A", "B"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ import optax
 from medgan_jax import cli
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
+from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.game import Baseline, Experiment, Phase, Stage, Terms
 from medgan_jax.inference.pca_gaussian import fit_pca_gaussian, sample_pca_gaussian
@@ -33,6 +34,8 @@ from medgan_jax.losses import adversarial
 from medgan_jax.losses.penalties import gradient_penalty
 from medgan_jax.measures import sample_distance
 from medgan_jax.models.dcgan import wgan_gp_critic, wgan_gp_generator
+
+NEEDS = Needs(channels=1)
 
 
 @dataclasses.dataclass(frozen=True)

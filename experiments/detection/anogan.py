@@ -30,6 +30,7 @@ from medgan_jax.baselines import mean_image_residual
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
 from medgan_jax.data.intensity import Affine
+from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.game import Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.inference.latent_search import search_latent
@@ -38,6 +39,8 @@ from medgan_jax.losses import adversarial
 from medgan_jax.measures import detection
 from medgan_jax.models.dcgan import anogan_discriminator, anogan_generator
 from medgan_jax.phantoms.oct import oct_patch
+
+NEEDS = Needs(fields=("image", "mask"), channels=1)
 
 
 @dataclasses.dataclass(frozen=True)

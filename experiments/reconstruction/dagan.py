@@ -30,6 +30,7 @@ from medgan_jax import cli
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
 from medgan_jax.data.augmentations import dagan_deformation
+from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.forward_models import undersampled_magnitudes
 from medgan_jax.game import Baseline, EarlyStopping, Experiment, Phase, Prediction, Stage, Terms
@@ -39,6 +40,8 @@ from medgan_jax.models.dagan import dagan_discriminator
 from medgan_jax.models.unet import dagan_unet
 from medgan_jax.perceptual import FeatureOptions, perceptual_features
 from medgan_jax.physics import masks
+
+NEEDS = Needs(channels=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,33 +1,21 @@
-"""The data sets that this package builds, for `data list` and `data prepare`."""
+"""Prepares the data sets that this package builds, and knows what became of those of the review's tables."""
 
-import dataclasses
+import functools
+import importlib.resources
+import json
 import pathlib
+from typing import Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One data set that `tfds:NAME` opens; manual: what has to be done by hand before it can be prepared."""
+@functools.cache
+def review_rows() -> list[dict[str, Any]]:
+    """What `review_sets.json` says of the sets that the review's tables name.
 
-    name: str
-    anatomy: str
-    modality: str
-    targets: tuple[str, ...]
-    manual: str = ""
-
-
-_ROWS = (
-    Row(
-        name="mr_head_kspace",
-        anatomy="head, axial (phantom)",
-        modality="MR, complex, with undersampled k-space",
-        targets=("kspace", "sampling", "label"),
-    ),
-)
-
-
-def available() -> list[Row]:
-    """The data sets with a builder here. TFDS' own can be prepared by their names, too."""
-    return list(_ROWS)
+    names: as printed there. status: whether they can be had. set: the builder that reads them here, or the
+    nearest to them. stand_in: what serves where they cannot be had. note.
+    """
+    file = importlib.resources.files("medgan_jax.data") / "review_sets.json"
+    return json.loads(file.read_text(encoding="utf-8"))["rows"]
 
 
 def configurations(name: str) -> list[str]:

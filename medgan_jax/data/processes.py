@@ -5,6 +5,8 @@ import concurrent.futures
 import functools
 import itertools
 import multiprocessing
+import os
+import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -39,4 +41,12 @@ def in_processes(
 @functools.cache
 def _pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
     """Processes that are kept for the next call; threads of a numerical library do not survive a fork."""
-    return concurrent.futures.ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return concurrent.futures.ProcessPoolExecutor(processes, context, initializer=_start)
+
+
+def _start() -> None:
+    """Programs that were compiled before are found again, in every process."""
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR") is None:
+        home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(home / "medgan_jax" / "compiled")

@@ -64,6 +64,34 @@ def listing_facts(entry: Entry) -> dict:
     }
 
 
+def data_sets(rows: Sequence) -> Table:
+    """Rows of `data_sets.available`, the configurations of a set in one line."""
+    table = new_table(
+        "name", "configurations", "anatomy", "modality", "targets", "tables", "experiments", "by hand"
+    )
+    lines: dict[tuple, list] = {}
+    for row in rows:
+        lines.setdefault((row.name, row.anatomy, row.modality, row.manual), []).append(row)
+    for (name, anatomy, modality, manual), forms in lines.items():
+        columns = [
+            dict.fromkeys(word for row in forms for word in words(row))
+            for words in (lambda r: r.targets, lambda r: r.tables, lambda r: r.experiments)
+        ]
+        found = [", ".join(map(str, column)) or NONE for column in columns]
+        configurations = ", ".join(row.configuration for row in forms) or NONE
+        add_row(table, name, configurations, anatomy, modality, *found, manual or "nothing")
+    return table
+
+
+def review_data(rows: Sequence) -> Table:
+    """Rows of `data_sets.review_sets`."""
+    table = new_table("data set of the review", "tables", "status", "set", "stands in", "note")
+    for row in rows:
+        numbers, others = ", ".join(map(str, row.tables)) or NONE, ", ".join(row.stand_in) or NONE
+        add_row(table, row.name, numbers, row.status, row.set or NONE, others, row.note)
+    return table
+
+
 def comparison(
     name: str,
     measured: Mapping[str, Mapping],

@@ -1,7 +1,10 @@
 """TFDS sets: built and read as array_record without TensorFlow, and clear lines where they are not there."""
 
+import dataclasses
 import functools
+import importlib
 import io
+import json
 import sys
 
 import jax
@@ -11,12 +14,18 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from medgan_jax.cli import main
 from medgan_jax.data import catalogue
 from medgan_jax.data.builders import mr_head_kspace
+from medgan_jax.data.needs import declared
+from medgan_jax.data.phantom_records import SEED
+from medgan_jax.data.phantom_sets import KNOWN, phantom_sets
 from medgan_jax.data.pipeline import Data, Stream, train_batches
-from medgan_jax.data.prepared import find_builder, open_prepared
+from medgan_jax.data.prepared import PreparedSource, find_builder, open_prepared, prepare_builder
 from medgan_jax.data.sources import SPLITS, PhantomSource, open_source
 from medgan_jax.errors import UserError
+from medgan_jax.review import data_sets
+from medgan_jax.review.catalogue import entries, methods
 
 
 class TinyHeadKspace(mr_head_kspace.MrHeadKspace):
@@ -162,9 +171,116 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 def test_catalogue_rows_have_builders():
-    for row in catalogue.available():
-        assert row.anatomy and row.modality and row.targets
-        configurations = catalogue.configurations(row.name)
-        assert configurations[0] == find_builder(row.name).builder_config.name
+    rows = data_sets.available()
+    names = {row.name for row in rows}
+    assert {"mr_head_kspace", "phantoms", "drive", "fastmri"} <= names
+    for name in names - {"phantoms"}:
+        default = find_builder(name).builder_config
+        assert catalogue.configurations(name)[:1] == ([default.name] if default else [])
+    for row in rows:
+        assert row.anatomy and row.modality and (row.manual or row.name in ("mr_head_kspace", "phantoms"))
     names = set(catalogue.configurations("mr_head_kspace"))
     assert {f"{kind}_30" for kind in ("gaussian1d", "gaussian2d", "poisson2d", "radial", "spiral")} <= names
+
+
+def test_every_set_of_the_review_has_a_status():
+    rows = data_sets.review_sets()
+    assert {row.name for row in rows} == {d.name for method in methods() for d in method.datasets}
+    builders = {row.name for row in data_sets.available()}
+    for row in rows:
+        assert row.status and (not row.set or row.set in builders)
+        # What cannot be fetched has something in its place.
+        assert row.set or row.stand_in
+        known = {"phantoms", *(f"phantoms/{module}" for module in KNOWN)}
+        assert all(
+            other in builders or any(other.startswith(prefix) for prefix in known) for other in row.stand_in
+        )
+
+
+def test_experiments_of_a_set_are_those_that_declare_its_fields():
+    by_name = {(row.name, row.configuration): row for row in data_sets.available()}
+    assert "anogan" in by_name["montgomery", ""].experiments
+    assert "anogan" not in by_name["messidor", ""].experiments
+    for entry in entries():
+        needs = declared(entry.module) if entry.implemented else None
+        if needs is not None:
+            assert needs == importlib.import_module(entry.module).NEEDS
+
+
+def test_what_a_folder_holds(tmp_path):
+    for part, count in (("train", 5), ("test", 2)):
+        for number in range(count):
+            for folder in ("images", "masks"):
+                path = tmp_path / part / folder / f"p{number}_{part}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((8, 8 + number), 255 * (number % 2), np.uint8)).save(path)
+    facts = data_sets.folder(tmp_path)
+    assert facts.fields == {"image": "8 x 8-12 x 1", "mask": "8 x 8-12 x 1"}
+    assert facts.parts["train"] == {"records": 4, "subjects": 4} and facts.parts["test"]["records"] == 2
+    assert {"anogan", "wgan_gp"} <= set(facts.experiments) and "pix2pix" not in facts.experiments
+    with pytest.raises(UserError, match="no data set here is called 'drives'"):
+        data_sets.describe("drives")
+    assert any("datasets.zip" in line for line in data_sets.describe("drive"))
+
+
+def small(key, size):
+    """A phantom as far as types go."""
+    field = jax.random.normal(key, (size, size))
+    return {"image": field[..., None], "labels": (field > 0).astype(jnp.int32), "nodule_mask": field > 1,
+            "level": field[0, 0]}  # fmt: skip
+
+
+def test_phantoms_are_built_as_they_are_drawn(tmp_path, monkeypatch):
+    from medgan_jax.data.builders import phantoms
+
+    made = dataclasses.replace(phantom_sets()["oct_patch_64"], name="small_8", counts=(10, 2, 3))
+    monkeypatch.setattr(type(made), "generate", functools.partial(small, size=8))
+    monkeypatch.setattr(phantoms, "phantom_sets", lambda: {"small_8": made})
+    builder = phantoms.Phantoms(
+        config=tfds.core.BuilderConfig(name="small_8"), data_dir=str(tmp_path), file_format="array_record"
+    )
+    prepare_builder(builder)
+    sources = [PreparedSource(builder, split) for split in SPLITS]
+    assert [len(source) for source in sources] == [10, 2, 3]
+    assert len({subject for source in sources for subject in source.subjects}) == 15
+    drawn = PhantomSource("small_8", made.generate, 10, SEED)
+    record = sources[0][3]
+    expected = drawn[drawn.ids.index(record["id"])]
+    np.testing.assert_array_equal(record["image"], expected["image"])
+    np.testing.assert_array_equal(record["label"][..., 0], expected["labels"])
+    assert record["nodule_mask"].shape == (8, 8, 1) and record["level"] == expected["level"]
+    assert sources[0].shapes("image") == [(8, 8, 1)] * 10
+
+
+def test_phantoms_are_found_by_their_names():
+    found = phantom_sets()
+    assert {"head_slice_t1_256", "oct_patch_64", "chest_xray_128", "fundus_image_256"} <= found.keys()
+    assert all(callable(one.generate) and one.known.anatomy for one in found.values())
+
+
+def test_processes_are_only_for_what_takes_them(tmp_path):
+    with pytest.raises(UserError, match="toy_scans does not take --processes"):
+        catalogue.prepare("toy_scans", tmp_path, processes=2)
+    with pytest.raises(UserError, match="--processes is 0"):
+        catalogue.prepare("mr_head_kspace", tmp_path, processes=0)
+
+
+def test_the_command_line_lists_sets_folders_and_the_review(tmp_path, capsys):
+    def said(*argv):
+        assert main(["data", "list", *map(str, argv)]) == 0
+        return capsys.readouterr().out
+
+    assert "retina" in said() and "BRATS 2017" in said("--review")
+    assert {"name", "status", "set", "stand_in"} <= json.loads(said("--review", "--json"))[0].keys()
+    drive = said("drive")
+    assert "1. Sign in" in drive and "training/images/{id}_training.tif" in drive and "Licence" in drive
+    for number in range(6):
+        path = tmp_path / "images" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    assert "train: 4 records of 4 subjects" in said(tmp_path)
+    assert json.loads(said(tmp_path, "--json"))["fields"] == {"image": "8 x 8 x 1"}
+    assert main(["data", "list", "drives"]) == 2
+    assert "no data set here is called 'drives'" in capsys.readouterr().err
+    assert main(["data", "prepare", "drive", "--directory", str(tmp_path), "--manual", str(tmp_path)]) == 2
+    assert "drive: 100 files are missing" in capsys.readouterr().err

@@ -32,7 +32,8 @@ class Reading:
 class Case:
     """One case on disk.
 
-    files: by field, only those that are there. keys: what its paths say. part: number of its part in the form.
+    files: by field, only those that are there. keys: what its paths say. part: number of its part in the
+    form.
     """
 
     id: str

@@ -1,0 +1,56 @@
+"""The records of a phantom set: what its drawing function gives, in the types and shapes that are stored."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from medgan_jax.data.phantom_sets import PhantomSet
+from medgan_jax.data.sources import SPLITS, PhantomSource
+from medgan_jax.errors import UserError
+
+SEED = 0
+# Records that one process draws at a time.
+CHUNK = 8
+_SINGULAR = {"labels": "label", "masks": "mask"}
+_TYPES = {"b": np.uint8, "i": np.int32, "u": np.int32, "f": np.float32}
+
+
+@functools.cache
+def shapes(phantom: PhantomSet) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """What is stored, by field, from the drawing function's own shapes; maps get a channel."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    drawn = jax.eval_shape(phantom.generate, key)
+    spatial = drawn["image"].shape[:-1] if "image" in drawn else None
+    return {
+        _SINGULAR.get(name, name): jax.ShapeDtypeStruct(
+            (*array.shape, 1) if array.shape == spatial else array.shape, _TYPES[np.dtype(array.dtype).kind]
+        )
+        for name, array in drawn.items()
+    }
+
+
+def draw(phantom: PhantomSet, split: str, start: int) -> list[tuple[str, dict[str, Any]]]:
+    """`CHUNK` records of a part with their ids, from that of number `start` on; fewer at its end."""
+    source = _source(phantom, split)
+    return [_stored(phantom, source[index]) for index in range(start, min(start + CHUNK, len(source)))]
+
+
+@functools.cache
+def _source(phantom: PhantomSet, split: str) -> PhantomSource:
+    count = phantom.counts[SPLITS.index(split)]
+    return PhantomSource(phantom.name, phantom.generate, count, SEED, split=split)
+
+
+def _stored(phantom: PhantomSet, record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    declared, stored = shapes(phantom), {"id": record["id"], "subject": record["subject"]}
+    for name, array in record.items():
+        if isinstance(array, str):
+            continue
+        if not np.isfinite(array).all():
+            raise UserError(f"the phantom {phantom.name} has NaN or infinity in '{name}' of {record['id']}")
+        shape = declared[_SINGULAR.get(name, name)]
+        stored[_SINGULAR.get(name, name)] = array.astype(shape.dtype).reshape(shape.shape)
+    return record["id"], stored
