@@ -35,12 +35,13 @@ ROWS = {
 }
 
 
-def fastest(*functions, repeats: int = 25) -> list[float]:
+def fastest(*functions, seconds: float = 7.0) -> list[float]:
     """Milliseconds of the fastest call of each; calls alternate, so that all see the same busy machine."""
     for function in functions * 3:
         function()  # compiles, and lets the allocator keep its memory
     times = [[] for _ in functions]
-    for _ in range(repeats):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
         for function, taken in zip(functions, times, strict=True):
             start = time.perf_counter()
             function()
