@@ -159,7 +159,7 @@ def srgan_generator(factor: int = 4, *, out_channels: int = 3, width: int = 64, 
     """
     doublings = halvings(factor)
     if factor < 1 or 2**doublings != factor:
-        raise UserError(f"an SRGAN generator enlarges by powers of 2, not by {factor}; give `factors` for others")
+        raise UserError(f"an SRGAN generator enlarges by powers of 2, not by {factor}")
     return SRGANGenerator(out_channels, (2,) * doublings, width, blocks, **options)
 
 

@@ -13,9 +13,9 @@ from medgan_jax.nn.conv import Conv
 
 
 class VNetStage(nn.Module):
-    """`activation(x + convolutions(x))`, an activation between the convolutions: (B, *S, C) -> (B, *S, width).
+    """`activation(x + convolutions(x))`: (B, *S, C) -> (B, *S, width).
 
-    The shortcut is a 1x1 convolution where channels change.
+    There is an activation between convolutions. The shortcut is a 1x1 convolution where channels change.
     """
 
     width: int

@@ -18,7 +18,7 @@ def leaky_relu(x: jax.Array, slope: float = 0.2) -> jax.Array:
 
 
 class PReLU(nn.Module):
-    """`x` (..., C) where positive, else `slope * x`, with a learned slope for each channel (He et al. 2015)."""
+    """`x` (..., C) where positive, else `slope * x`, a slope learned for each channel (He et al. 2015)."""
 
     slope: float = 0.25
 

@@ -1,5 +1,7 @@
 """SRGAN: published sizes, every enlargement in both ranks, no checkerboard at the start."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,7 @@ def test_srresnet_has_the_published_layers(shapes):
 
 def test_the_discriminator_has_the_published_layers(shapes):
     widths = [3, 64, 64, 128, 128, 256, 256, 512, 512]
-    convolutions = 9 * sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    convolutions = 9 * sum(a * b for a, b in itertools.pairwise(widths))
     rest = 64 + 2 * sum(widths[2:]) + (6 * 6 * 512 * 1024 + 1024) + (1024 + 1)
     assert shapes(srgan.srgan_discriminator(), (1, 96, 96, 3)) == ((1, 1), convolutions + rest)
 

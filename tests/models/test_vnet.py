@@ -1,6 +1,7 @@
 """V-Net: the paper's layers, shapes in both ranks, residual stages, options."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,11 +43,9 @@ def test_stages_without_weights_pass_their_input_on(start, compiled):
     network = VNet(1, widths=(2, 4), convolutions=(1, 1), kernel=3, inner=lambda x: x)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 4, 1)), jnp.float32)
     params = start(network, x)["params"]
-    blank = {name: {**part, "layer_0": {"conv": {key: 0 * leaf for key, leaf in part["layer_0"]["conv"].items()}}}
-             if "layer_0" in part else {"conv": {key: 0 * leaf for key, leaf in part["conv"].items()}}
-             for name, part in params.items() if name != "head"}
-    y = compiled(lambda v, x: network.apply(v, x, train=False))(
-        {"params": {**blank, "head": params["head"]}}, x)
+    blank = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf if {"head", "shortcut"} & {key.key for key in path} else 0 * leaf, params)
+    y = compiled(lambda v, x: network.apply(v, x, train=False))({"params": blank}, x)
     projected = x @ params["encoder_0"]["shortcut"]["kernel"][0, 0]
     expected = projected @ params["head"]["kernel"][0, 0, 2:]
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-8)

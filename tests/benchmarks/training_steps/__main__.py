@@ -4,17 +4,19 @@
 
 Each side is a process of its own, kept alive and told over a pipe to play its next steps, so that neither
 compiles or starts anew for a repeat. They take turns, ours first and theirs first by turns; whoever does not
-play is stopped by the system, so that no thread of its pool can wake up and spin. Both have the same processors.
-A turn is one step that is not counted and then at least `--seconds` of steps. PyTorch plays in both memory
-formats; the faster one is measured. Loading of data is not part of a step: both read one batch again and again.
+play is stopped by the system, so that no thread of its pool can wake up and spin. Both have the same
+processors. A turn is one step that is not counted and then about `--seconds` of steps. PyTorch plays in both
+memory formats; the faster one is measured. Loading of data is not part of a step: both read one batch again
+and again. Weights are copied over and outputs compared before a row is printed.
 
-`--jax-only` measures this library alone, against what an earlier whole run has stored of PyTorch in `--output`;
-`--profile` prints the operations of our steps by their time instead.
-On a GPU, PyTorch's networks go through `torch.compile`, and both precisions are measured.
+`--jax-only` measures this library alone, against what an earlier whole run has stored of PyTorch in
+`--output`; `--profile` prints the operations of our steps by their time instead. On a GPU, PyTorch's networks
+go through `torch.compile`, and both precisions are measured.
 """
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -26,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 from tests.benchmarks.training_steps import games, table
 
@@ -84,41 +87,40 @@ def note(text: str) -> None:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     names = [game.name for game in games.GAMES]
-    parser.add_argument("--games", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--games", nargs="+", choices=names, default=names, metavar="NAME",
+                        help=", ".join(names))
     parser.add_argument("--repeats", type=int, default=7, help="turns of each side")
     parser.add_argument("--seconds", type=float, default=1.0, help="least time of a turn")
     parser.add_argument("--threads", type=int, default=2, help="processors that both sides have")
     parser.add_argument("--precision", nargs="+", choices=("float32", "bfloat16"),
                         help="float32 on a CPU, both on a GPU")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS,
+                        help="PyTorch's memory formats to choose the faster one from")
     parser.add_argument("--output", type=pathlib.Path, help="folder for steps.json and steps.md")
     parser.add_argument("--jax-only", action="store_true", help="this library alone")
     parser.add_argument("--plain", action=argparse.BooleanOptionalAction,
-                        help="compile time and memory of the plain layers too; not by default with --jax-only")
+                        help="plain layers too: compile time and memory; by default not with --jax-only")
     parser.add_argument("--profile", action="store_true", help="operations of our steps by their time")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, to test the command")
     options = parser.parse_args(arguments)
+    if not options.jax_only and importlib.util.find_spec("torch") is None:
+        parser.error("PyTorch is not installed: pip install '.[benchmark]', or give --jax-only")
     options.plain = not options.jax_only if options.plain is None else options.plain
     return options
 
 
 def machine(options: argparse.Namespace) -> dict:
-    """The machine, and its matrix-product rate: the better of both sides."""
-    size, model = (128 if options.tiny else 3072), platform.processor()
+    """Where this runs."""
+    model = platform.processor()
     with contextlib.suppress(OSError, StopIteration):
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
-    found = {"processor": model, "processors": options.threads, "system": platform.platform(),
-             "python": platform.python_version(), "date": time.strftime("%Y-%m-%d")}
-    for name, side in (("jax", "jax_side"), ("torch", "torch_side")):
-        if name == "torch" and options.jax_only:
-            continue
-        with running(side, "--threads", str(options.threads)) as process:
-            found[name] = process.ask("rate", size=size, repeats=8)
-    found["matrix_gflops"] = max(found[name]["gflops"] for name in ("jax", "torch") if name in found)
-    return found
+    return {"processor": model, "processors": options.threads, "system": platform.platform(),
+            "python": platform.python_version(), "date": time.strftime("%Y-%m-%d")}
 
 
 def side_options(options: argparse.Namespace, game: games.Game, precision: str) -> list[str]:
@@ -138,10 +140,12 @@ def count_for(process: Process, least: float) -> int:
     return max(1, round(least / process.ask("steps", count=1)["seconds"]))
 
 
-def faster_layout(stack: contextlib.ExitStack, common: list[str]) -> tuple[Process, dict]:
+def faster_layout(
+    stack: contextlib.ExitStack, common: list[str], layouts: Sequence[str]
+) -> tuple[Process, dict]:
     """PyTorch in the memory format that is faster here, started; the time of both."""
     candidates = []
-    for layout in LAYOUTS:
+    for layout in layouts:
         own = stack.enter_context(contextlib.ExitStack())
         process = own.enter_context(running("torch_side", *common, "--layout", layout))
         said = start_of(process)
@@ -185,16 +189,16 @@ def plain_layers(common: list[str]) -> dict:
         return {**said, **process.ask("memory", count=1)}
 
 
-def measure(game: games.Game, options: argparse.Namespace, precision: str, rate: float, stored: dict) -> dict:
+def measure(game: games.Game, options: argparse.Namespace, precision: str, stored: dict) -> dict:
     """One row of the table."""
     common = side_options(options, game, precision)
     title = game.title if precision == "float32" else f"{game.title}, {precision}"
-    row = {"name": game.name, "title": title, "precision": precision, "matrix_gflops": rate}
+    row = {"name": game.name, "title": title, "precision": precision}
     with contextlib.ExitStack() as stack:
         sides = {"ours": stack.enter_context(running("jax_side", *common))}
         row["ours"] = start_of(sides["ours"])
         if not options.jax_only:
-            sides["theirs"], row["theirs"] = faster_layout(stack, common)
+            sides["theirs"], row["theirs"] = faster_layout(stack, common, options.layouts)
             row["gflop"] = sides["theirs"].ask("operations")["gflop"]
             for name, count in row["theirs"]["parameters"].items():
                 if row["ours"]["parameters"][name] != count:
@@ -204,8 +208,10 @@ def measure(game: games.Game, options: argparse.Namespace, precision: str, rate:
             row[name]["seconds"] = seconds
         for name, process in sides.items():
             row[name].update(process.ask("memory", count=2))
+        row["matrix"] = {name: process.ask("rate", size=128 if options.tiny else 3072, repeats=8)
+                         for name, process in sides.items()}
         if options.jax_only:
-            row |= {name: stored[name] for name in ("theirs", "gflop", "matrix_gflops") if name in stored}
+            row |= {name: stored[name] for name in ("theirs", "gflop") if name in stored}
         elif precision == "float32":
             row["differences"] = compare_outputs(sides["ours"], sides["theirs"])
     if options.plain:
@@ -246,13 +252,14 @@ def main(arguments: list[str] | None = None) -> int:
     found = machine(options)
     path = options.output / "steps.json" if options.output else None
     known = json.loads(path.read_text())["rows"] if path and path.exists() else []
-    on_gpu = found["jax"]["platform"] != "cpu"
     rows = []
-    print(json.dumps(found), table.line(table.HEAD), table.line(["---"] * len(table.HEAD)), sep="\n", flush=True)
-    for precision in options.precision or (("float32", "bfloat16") if on_gpu else ("float32",)):
+    print(json.dumps(found), *table.head(), sep="\n", flush=True)
+    for precision in options.precision or ("float32", "bfloat16"):
+        if not options.precision and precision == "bfloat16" and rows[0]["ours"]["platform"] == "cpu":
+            break
         for game in chosen:
-            stored = next((row for row in known if (row["name"], row["precision"]) == (game.name, precision)), {})
-            rows.append(measure(game, options, precision, found["matrix_gflops"], stored))
+            same = (row for row in known if (row["name"], row["precision"]) == (game.name, precision))
+            rows.append(measure(game, options, precision, next(same, {})))
             print(table.line(table.cells(rows[-1])), flush=True)
     text = table.markdown(rows)
     if text.count("\n") > len(rows) + 1:

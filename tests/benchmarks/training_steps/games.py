@@ -58,7 +58,7 @@ def by_name(name: str) -> Game:
 
 
 def batch(kind: str, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """The batch of a step, channels last in [-1, 1]; latent vectors are part of it, so both sides see the same."""
+    """The batch of a step: images, channels last in [-1, 1], and latent vectors, the same for both sides."""
     generator = np.random.default_rng(0)
 
     def images(size: int, channels: int = 1, *, rank: int = 2, lead: tuple[int, ...] = ()) -> np.ndarray:

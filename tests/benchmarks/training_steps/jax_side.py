@@ -1,7 +1,6 @@
 """The process that plays a game with this library, by the step and the executor that train experiments."""
 
 import collections
-import dataclasses
 import functools
 import pathlib
 
@@ -11,7 +10,6 @@ import numpy as np
 from jax import monitoring
 
 from medgan_jax.configuration import RunOptions
-from medgan_jax.game import Stage, TrainState
 from medgan_jax.training.parallel import JitExecutor, make_layout
 from tests.benchmarks.training_steps import games, ours, plain
 from tests.benchmarks.training_steps.serving import Side, serve
@@ -25,22 +23,23 @@ def flat(tree) -> dict[str, np.ndarray]:
     return {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def without_dropout(stage: Stage) -> Stage:
-    """The same stage, its steps a function of weights and batch alone (but for gradient penalties)."""
-    networks = {name: module.clone(dropout=0.0) if getattr(module, "dropout", 0.0) else module
-                for name, module in stage.networks.items()}
-    return dataclasses.replace(stage, networks=networks)
+def without_dropout(networks: dict) -> dict:
+    """The same networks without the noise that the two sides do not share."""
+    return {name: module.clone(dropout=0.0) if getattr(module, "dropout", 0.0) else module
+            for name, module in networks.items()}
 
 
-def write_check(path: str, stage: Stage, state: TrainState, probes: dict[str, np.ndarray], **options) -> None:
-    """Stores all weights, and what every network makes of its probe in training mode without dropout."""
-    arrays, networks = {}, without_dropout(stage).networks
-    for name, params in state.params.items():
-        apply = jax.jit(functools.partial(networks[name].apply, train=True, mutable=["batch_stats"]), **options)
-        output, _ = apply({"params": params, **state.variables[name]}, probes[name])
-        arrays |= {f"weights|{name}|{key}": leaf for key, leaf in flat(params).items()}
-        arrays[f"outputs|{name}"] = np.asarray(output)
-    np.savez(path, **arrays)
+def outputs(networks: dict, variables: dict, probes: dict) -> dict[str, jax.Array]:
+    """What every network makes of its probe in training mode, without dropout."""
+    return {name: module.apply(variables[name], probes[name], train=True, mutable=["batch_stats"])[0]
+            for name, module in without_dropout(networks).items()}
+
+
+def store(path: str, variables: dict, made: dict[str, jax.Array]) -> None:
+    """Weights and outputs in a file for the other side."""
+    arrays = {f"weights|{name}|{key}": leaf for name, tree in variables.items()
+              for key, leaf in flat(tree["params"]).items()}
+    np.savez(path, **arrays, **{f"outputs|{name}": np.asarray(value) for name, value in made.items()})
 
 
 class JaxSide(Side):
@@ -96,7 +95,10 @@ class JaxSide(Side):
     def write_check(self, path: str) -> dict:
         """Initial weights, and what the networks make of their probes, for the other side to compare with."""
         state = self.executor.initialise(self.batch, 0)
-        write_check(path, self.stage, state, games.probes(self.game.kind, self.batch))
+        params = state.params
+        variables = {name: {"params": params[name], **state.variables[name]} for name in params}
+        made = jax.jit(functools.partial(outputs, self.stage.networks))
+        store(path, variables, made(variables, games.probes(self.game.kind, self.batch)))
         return {"bytes": pathlib.Path(path).stat().st_size}
 
     def trace(self, folder: str, count: int = 3) -> dict:

@@ -89,7 +89,7 @@ def cyclegan_stage(sizes: Sizes) -> Stage:
 
 
 def srgan3d_stage(sizes: Sizes) -> Stage:
-    """Super-resolution of volumes with squared error and least-squares scores (Sanchez and Vilaplana 2018)."""
+    """Super-resolution of volumes after Sanchez and Vilaplana 2018: squared error, least-squares scores."""
 
     def discriminator_loss(nets, batch, context):
         fake = nets.G.peek(batch["low"])

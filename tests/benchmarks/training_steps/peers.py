@@ -1,11 +1,12 @@
 """The games in PyTorch, from the same specification: networks, losses, optimisers and the order of the turns.
 
-Written as PyTorch users write them: a fake is made once and detached for the discriminator, whose weights take no
-gradient in the generator's turn; activations work in place; Adam is the fused one. Modules have the names of the
-library's, so that weights can be copied over.
+Written as PyTorch users write them: a fake is made once and detached for the discriminator, whose weights
+take no gradient in the generator's turn; activations work in place; Adam is the fused one. Modules have the
+names of the library's, so that weights can be copied over.
 """
 
 import contextlib
+import itertools
 import math
 from collections.abc import Callable, Mapping
 
@@ -70,7 +71,7 @@ class Layer(nn.Module):
 
 
 class Dense(nn.Linear):
-    """A dense layer whose inputs or outputs are maps (C, *grid); the library's are in the order (*grid, C)."""
+    """A dense layer from or to maps (C, *grid), which in the library are in the order (*grid, C)."""
 
     def __init__(self, inputs: int, outputs: int, *, before=None, after=None, bias: bool = True):
         super().__init__(inputs, outputs, bias)
@@ -90,7 +91,7 @@ class DCGANGenerator(nn.Module):
         odd = kernel % 2
         settings = dict(kernel=kernel, padding=(kernel - 1) // 2, output_padding=odd, up=True)
         ups = [Layer(before, after, activation=relu(), **settings)
-               for before, after in zip(widths, widths[1:], strict=False)]
+               for before, after in itertools.pairwise(widths)]
         for number, up in enumerate(ups):
             self.add_module(f"up_{number}", up)
         self.ups = len(ups)
@@ -196,11 +197,13 @@ class ResNetGenerator(nn.Module):
         inner = dict(kernel=3, norm="instance")
         parts = {"first": Layer(channels, base, activation=relu(), norm="instance", **outer)}
         for level in range(2):
-            parts[f"down_{level}"] = Layer(base * 2**level, base * 2 ** (level + 1), activation=relu(), **inner)
+            width = base * 2**level
+            parts[f"down_{level}"] = Layer(width, 2 * width, activation=relu(), **inner)
         parts |= {f"block_{number}": ResidualBlock(4 * base) for number in range(blocks)}
         for level in (1, 0):
-            parts[f"up_{level}"] = Layer(base * 2 ** (level + 1), base * 2**level, up=True, output_padding=1,
-                                         activation=relu(), **inner)
+            width = base * 2**level
+            parts[f"up_{level}"] = Layer(2 * width, width, up=True, output_padding=1, activation=relu(),
+                                         **inner)
         parts["head"] = Layer(base, channels, norm="none", activation=nn.Tanh(), **outer)
         for name, part in parts.items():
             self.add_module(name, part)
@@ -271,7 +274,8 @@ class SRGANDiscriminator(nn.Module):
                           norm="batch" if number else "none")
             self.add_module(f"layer_{number}", layer)
             before = width
-        self.hidden = Dense(width * (size // 2**stages) ** 3, hidden, before=(width, *(size // 2**stages,) * 3))
+        maps = (width, *(size // 2**stages,) * 3)
+        self.hidden = Dense(math.prod(maps), hidden, before=maps)
         self.head = nn.Linear(hidden, 1)
 
     def forward(self, x):

@@ -15,7 +15,7 @@ from tests.benchmarks.training_steps import games, memory
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--game")
+    parser.add_argument("--game", required=True)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--precision", default="float32")
@@ -45,13 +45,12 @@ class Side:
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
-        if options.game:
-            self.game = games.by_name(options.game)
-            self.sizes = self.game.sizes_of(options.tiny)
-            self.batch = games.batch(self.game.kind, self.sizes)
+        self.game = games.by_name(options.game)
+        self.sizes = self.game.sizes_of(options.tiny)
+        self.batch = games.batch(self.game.kind, self.sizes)
 
     def rate(self, size: int, repeats: int) -> dict:
-        """GFLOP/s of the fastest of several matrix products."""
+        """GFLOP/s of the fastest of several products of square float32 matrices."""
         multiply = self.product(size)
         multiply()
         times = []
@@ -59,7 +58,7 @@ class Side:
             start = time.perf_counter()
             multiply()
             times.append(time.perf_counter() - start)
-        return {"gflops": 2 * size**3 / min(times) / 1e9, **self.about()}
+        return {"gflops": 2 * size**3 / min(times) / 1e9}
 
     def first(self) -> dict:
         """Seconds until the first step has been played, and what the framework says of it."""
@@ -67,7 +66,7 @@ class Side:
         self.baseline = memory.resident()
         start = time.perf_counter()
         said = self.start()
-        return {"seconds": time.perf_counter() - start, **said}
+        return {"seconds": time.perf_counter() - start, **said, **self.about()}
 
     def steps(self, count: int) -> dict:
         """Seconds per step, over `count` steps after one that is not counted."""

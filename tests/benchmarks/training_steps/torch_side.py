@@ -26,7 +26,7 @@ def copy_weights(network: torch.nn.Module, arrays: dict[str, np.ndarray], *, mir
         if parameter.shape != value.shape:
             raise ValueError(f"a weight is {tuple(parameter.shape)} here and {value.shape} there")
         with torch.no_grad():
-            parameter.copy_(torch.from_numpy(np.ascontiguousarray(value)))
+            parameter.copy_(torch.from_numpy(np.array(value)))
 
     for name, part in network.named_modules():
         path, flip = name.replace(".", "/"), mirrored
@@ -185,13 +185,13 @@ class TorchSide(Side):
         return torch.cuda.max_memory_allocated() / 2**20 if self.on_gpu else super().peak()
 
     def operations(self) -> dict:
-        """Floating-point operations of the convolutions and matrix products of a step, two for each product."""
+        """Floating-point operations of a step: those of convolutions and matrix products."""
         with Operations() as counted:
             self.play(1)
         return {"gflop": counted.total / 1e9}
 
     def check(self, path: str) -> dict:
-        """The largest difference of every network's output from the library's, relative to its largest value."""
+        """Every network's largest difference from the library's output, relative to its largest value."""
         with np.load(path) as stored:
             arrays = {name: stored[name] for name in stored.files}
         probes = games.probes(self.game.kind, self.batch)
