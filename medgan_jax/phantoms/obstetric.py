@@ -5,10 +5,10 @@ compiles, and batches with `vmap` over either. All frames of one subject show on
 shows depends on its place in millimetres, the attenuation above it, and speckle, which is drawn anew.
 
 The subject is skull (oval, twice as bright where the beam meets it at a right angle), brain with midline,
-lateral ventricles, thalami and cerebellum, amniotic fluid, and the wall of the womb under the probe. Six small
-spheres in the brain are landmarks. The population (mean, standard deviation), in mm: half axes of the skull
-46 (3), 37 (2.5) and 38 (2.5), as in the 28th week or so (Hadlock et al., AJR 138, 1982); skull 2.2 (0.3)
-thick. The pose: 11 mm along each axis, 0.22 rad round each.
+lateral ventricles, thalami and cerebellum, amniotic fluid, and the wall of the womb under the probe. Six
+small spheres in the brain are landmarks. The population (mean, standard deviation), in mm: half axes of the
+skull 46 (3), 37 (2.5) and 38 (2.5), as in the 28th week or so (Hadlock et al., AJR 138, 1982); skull 2.2
+(0.3) thick. The pose: 11 mm along each axis, 0.22 rad round each.
 """
 
 import jax
@@ -18,12 +18,13 @@ import numpy as np
 from medgan_jax.phantoms import shapes, speckle
 from medgan_jax.phantoms.chance import Chance
 
-FLUID, WALL, SKULL, BRAIN, VENTRICLE, THALAMUS, CEREBELLUM, LANDMARK, OUTSIDE = range(9)
+FLUID, WALL, SKULL, BRAIN, MIDLINE, VENTRICLE, THALAMUS, CEREBELLUM, LANDMARK, OUTSIDE = range(10)
 LABELS = {
     "fluid": FLUID,
     "wall": WALL,
     "skull": SKULL,
     "brain": BRAIN,
+    "midline": MIDLINE,
     "ventricle": VENTRICLE,
     "thalamus": THALAMUS,
     "cerebellum": CEREBELLUM,
@@ -31,8 +32,8 @@ LABELS = {
     "outside": OUTSIDE,
 }
 # Root mean square amplitude, and attenuation there and back by a millimetre.
-ECHOES = np.array([0.004, 0.12, 0.75, 0.045, 0.010, 0.030, 0.090, 0.55, 0.0], np.float32)
-LOSSES = np.array([0.000, 0.006, 0.16, 0.007, 0.001, 0.007, 0.008, 0.007, 0.0], np.float32)
+ECHOES = np.array([0.004, 0.12, 0.75, 0.045, 0.35, 0.010, 0.030, 0.090, 0.55, 0.0], np.float32)
+LOSSES = np.array([0.000, 0.006, 0.16, 0.007, 0.008, 0.001, 0.007, 0.008, 0.007, 0.0], np.float32)
 
 # Height of a frame in mm, and what the probe's curved face and its sector measure.
 HEIGHT, FACE, HALF_ANGLE = 130.0, 45.0, 0.62
@@ -140,7 +141,7 @@ def _tissues(
     layers = [
         (head, SKULL),
         (head - thick, BRAIN),
-        (jnp.minimum(midline, head - thick), LANDMARK),
+        (jnp.minimum(midline, head - thick), MIDLINE),
         (shapes.ellipsoid((side, wide, front), (12, 6 + numbers[5], 4), (4.2 * big, 17 * big, 6)), VENTRICLE),
         (shapes.ellipsoid((side, wide, front), (6.5, 2 + numbers[6], -8), (5.5, 10, 7)), THALAMUS),
         (

@@ -64,9 +64,10 @@ def coronary_centreline(
     whether there is one; may be traced, as may the length.
 
     Returns `centreline` `(N, 3)` in mm, first at the ostium; `radii` `(N,)` in mm; `code` `(N, 4)`, steps
-    from the point before (the first is zero) and radius; `length` `()` in mm; `artery` `()` int32, see `ARTERIES`;
-    `stenosis_grade` `()`, the part of the diameter lost, 0 without; `stenosis_place` `()`, the part of the
-    way. Raises `ValueError` for fewer than 8 points or, where it is not traced, a length out of (0, 250].
+    from the point before (the first is zero) and radius; `length` `()` in mm; `artery` `()` int32, see
+    `ARTERIES`; `stenosis_grade` `()`, the part of the diameter lost, 0 without; `stenosis_place` `()`, the
+    part of the way. Raises `ValueError` for fewer than 8 points or, where it is not traced, a length out of
+    (0, 250].
     """
     if points < 8:
         raise ValueError(f"a centreline needs at least 8 points, not {points}")
@@ -264,9 +265,9 @@ def vessel_volume(
 
     It is centred on the narrowing, or where that would be. In a stenosis lies some calcium.
 
-    Returns, for `size` = D = H = W: `image` `(D, H, W)` float32 in HU (show -200 to 700); `labels`
-    `(D, H, W)` int32, see `VOLUME_LABELS`; `vessel_mask` bool, the lumen; `centreline` `(points, 3)` in voxels, partly
-    outside, `radii` `(points,)` in mm; `stenosis_grade` `()`. Raises `ValueError` for a size below 16.
+    Returns, for `size` = D = H = W: `image` `(D, H, W)` float32 in HU (show -200 to 700); `labels` `(D, H,
+    W)` int32, see `VOLUME_LABELS`; `vessel_mask` bool, the lumen; `centreline` `(points, 3)` in voxels,
+    partly outside, `radii` `(points,)` in mm; `stenosis_grade` `()`. Raises `ValueError` for a size below 16.
     """
     if size < 16:
         raise ValueError(f"a vessel's volume needs at least 16 voxels a side, not {size}")
