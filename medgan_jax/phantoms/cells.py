@@ -1,15 +1,15 @@
-"""Cells in culture: fluorescent nuclei, spheroids in bright field, transparent cells in phase contrast and DIC.
+"""Cells in culture: fluorescent nuclei, spheroids in bright field, living cells in phase contrast and DIC.
 
-Lengths are in spacings of the lattice of sites that the objects stand on (`medgan_jax.phantoms.mosaic`); the field
-of view is `sites` of them wide, a nucleus about two thirds of one across.
+Lengths are in spacings of the lattice of sites that the objects stand on (`medgan_jax.phantoms.mosaic`); the
+field of view is `sites` of them wide, a nucleus about two thirds of one across.
 
-Fluorescence (mean, SD): nuclei of radius 0.34 (13 % within an image, 12 % between images), stretched 1 to 2; a
-third of the sites taken, in clumps; brightness of nuclei 28 % apart, as in the Data Science Bowl's images
-(Caicedo et al., Nature Methods 16, 2019: 16 to 47 %); exposure 60 %, illumination 40 % over the field. Clutter:
-haze of crowded regions, nuclei out of focus (not labelled), debris brighter than nuclei, fibres, background
-light. Spheroids: 1 to 4 aggregates of radius 0.38 (25 %), whose rims are fuzzy and whose insides pass as much
-light as the shaded background. Transparent cells: thickness up to 7 micrometres, refractive index 0.03 (20 %)
-above that of the medium.
+Fluorescence (mean, SD): nuclei of radius 0.34 (13 % within an image, 12 % between images), stretched 1 to 2;
+a third of the sites taken, in clumps; brightness of nuclei 28 % apart, as in the Data Science Bowl's images
+(Caicedo et al., Nature Methods 16, 2019: 16 to 47 %); exposure 60 %, illumination 40 % over the field.
+Clutter: haze of crowded regions, nuclei out of focus (not labelled), debris brighter than nuclei, fibres,
+background light. Spheroids: 1 to 4 aggregates of radius 0.38 (25 %), whose rims are fuzzy and whose insides
+pass as much light as the shaded background. Transparent cells: thickness up to 7 micrometres, refractive
+index 0.03 (20 %) above that of the medium.
 """
 
 from typing import Literal, get_args
@@ -148,7 +148,7 @@ def _at_sites(field: jax.Array, sites: int) -> jax.Array:
 def _labels(near: mosaic.Near, outlines: mosaic.Outlines, sites: int, size: int) -> dict[str, jax.Array]:
     """Classes, mask, instances and centres of the objects that may be seen."""
     first, depth, edge = near.best()
-    site = jnp.take_along_axis(near.site, first[None], axis=0)[0]
+    site = near.chosen(first)
     mask = depth > 0
     instances = jnp.where(mask, site + 1, 0)
     width = max(EDGE_WIDTH, 0.75 * sites / size)
@@ -167,8 +167,8 @@ def spheroid_image(
 ) -> dict[str, jax.Array]:
     """Tumour spheroids in bright field: round aggregates, fuzzy at the rim, on a shaded background.
 
-    debris: specks, loose cells and shadows out of focus, which may be traced and changes nothing else. Returns
-    what `nuclei_image` does; the field of view is about 1 mm. ValueError below 16 pixels.
+    debris: specks, loose cells and shadows out of focus, which may be traced and changes nothing else.
+    Returns what `nuclei_image` does; the field of view is about 1 mm. ValueError below 16 pixels.
     """
     _check(size, 1)
     sites = SPHEROID_SITES
@@ -323,7 +323,7 @@ TASKS = (
 
 
 def sheet(keys: jax.Array) -> dict[str, jax.Array]:
-    """Rows of a contact sheet: nuclei and their labels, spheroids and their mask, both modalities of a cell."""
+    """Rows of a contact sheet: nuclei with labels, spheroids with their mask, cells in both modalities."""
 
     def draw(key):
         nuclei, spheroid = nuclei_image(key, 160), spheroid_image(key, 160)

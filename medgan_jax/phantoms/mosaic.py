@@ -1,8 +1,8 @@
 """Many objects at once: each site of a lattice has one object, and a pixel meets only those near it.
 
 An image of hundreds of cells then costs nine objects a pixel. Lengths are in spacings of the lattice, whose
-first visible cell begins at 0; a ring of sites beyond the visible ones lets objects cross the border. An object
-must stay within one spacing of its site's cell: centre plus radius between -1 and 2.
+first visible cell begins at 0; a ring of sites beyond the visible ones lets objects cross the border. An
+object must stay within one spacing of its site's cell: centre plus radius between -1 and 2.
 """
 
 from typing import NamedTuple
@@ -41,10 +41,14 @@ class Near(NamedTuple):
 
     def of(self, values: jax.Array) -> jax.Array:
         """`(9, ...)` values `(S,)` of the sites."""
-        return values[self.site]
+        return values.at[self.site].get(mode="promise_in_bounds")
+
+    def chosen(self, first: jax.Array) -> jax.Array:
+        """Site `(...)` of one of the nine at each point."""
+        return jnp.take_along_axis(self.site, first[None], axis=0, mode="promise_in_bounds")[0]
 
     def best(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Of the object that a point is in most deeply: its place among the nine, depth, distance to its edge.
+        """Of the object that a point is deepest in: its place among the nine, depth, distance to its edge.
 
         The edge is its outline, or the line where a touching object begins.
         """
@@ -76,21 +80,23 @@ def near(points: jax.Array, outlines: Outlines, cells: int) -> Near:
     side = cells + 2
     cell = jnp.clip(jnp.floor(points).astype(jnp.int32) + 1, 1, cells)
     site = jnp.stack([(cell[..., 0] + down) * side + cell[..., 1] + right for down, right in NEIGHBOURS])
-    radius = outlines.radius[site]
-    down = points[..., 0] - outlines.centre[:, 0][site]
-    across = points[..., 1] - outlines.centre[:, 1][site]
-    cosine, sine = (function(outlines.angle)[site] for function in (jnp.cos, jnp.sin))
-    root = jnp.sqrt(outlines.stretch)[site]
+    # One gather of all numbers of a site costs a fraction of one for each.
+    centre, angle = outlines.centre, outlines.angle
+    columns = [outlines.radius, jnp.sqrt(outlines.stretch), jnp.cos(angle), jnp.sin(angle)]
+    table = jnp.concatenate([jnp.stack(columns, axis=-1), centre, outlines.lobes], axis=-1)
+    found = jnp.moveaxis(table.at[site].get(mode="promise_in_bounds"), -1, 0)
+    radius, root, cosine, sine, row, column, *lobes = found
+    down, across = points[..., 0] - row, points[..., 1] - column
     size = jnp.abs(radius) + 1e-6
     along = (cosine * across + sine * down) / (size * root)
     aside = (cosine * down - sine * across) * root / size
     square = along * along + aside * aside + 1e-9
     two, three = (along * along - aside * aside) / square, 2 * along * aside / square
-    lobed = 1 + outlines.lobes[:, 0][site] * two + outlines.lobes[:, 1][site] * three
+    lobed = 1 + lobes[0] * two + lobes[1] * three
     length = jnp.sqrt(square)
     cosine_three = (two * along - three * aside) / length
     sine_three = (three * along + two * aside) / length
-    lobed += outlines.lobes[:, 2][site] * cosine_three + outlines.lobes[:, 3][site] * sine_three
+    lobed += lobes[2] * cosine_three + lobes[3] * sine_three
     # To first order: f / |grad f| of f = lobed - length in stretched coordinates.
     slope = jnp.sqrt(along * along / root**2 + aside * aside * root**2) / length
     inside = (lobed - length) * size / slope

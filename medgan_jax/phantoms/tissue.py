@@ -1,17 +1,18 @@
-"""Sections of glandular tissue stained with haematoxylin and eosin, in two laboratories, and unstained spectra.
+"""Sections of glandular tissue in haematoxylin and eosin, by two laboratories, and their unstained spectra.
 
-A patch is drawn as amounts of both stains and shown by `medgan_jax.physics.staining`. Lengths are in micrometres;
-the field of view is 96 wide unless said otherwise, 1.5 a pixel at 64 pixels.
+A patch is drawn as amounts of both stains and shown by `medgan_jax.physics.staining`. Lengths are in
+micrometres; the field of view is 96 wide unless said otherwise, 1.5 a pixel at 64 pixels.
 
-Benign or low grade: separate round glands of radius 23 (20 %), one layer of nuclei at the base of an epithelium 12
-(15 %) high, an open lumen or one with secretion; nuclei of radius 2.6 (10 %), upright. Malignant or high grade:
-glands fused into sheets with small punched-out lumina, nuclei of radius 3.1 (20 %) anywhere and at any angle, pale
-with dark nucleoli. Both have stroma with spindle nuclei, lymphocytes and red cells, tears, pyknotic nuclei, and the
-same spread of nuclear density and of white area, so that neither colour nor its area tells them apart. After the
-descriptions of Gleason's patterns 3 and 4 (Epstein et al., Am. J. Surg. Pathol. 29, 2005).
+Benign or low grade: separate round glands of radius 24 (18 %), one layer of nuclei at the base of an
+epithelium 13 (15 %) high, an open lumen or one with secretion; nuclei of radius 2.6 (10 %), upright.
+Malignant or high grade: glands fused into sheets with small punched-out lumina, nuclei of radius 3.1 (20 %)
+anywhere and at any angle, pale with dark nucleoli. Both have stroma with spindle nuclei, lymphocytes and red
+cells, tears, pyknotic nuclei, and the same spread of nuclear density and of white area, so that neither
+colour nor its area tells them apart. After the descriptions of Gleason's patterns 3 and 4 (Epstein et al.,
+Am. J. Surg. Pathol. 29, 2005).
 
-A slide, which many patches may share, has its own section thickness (15 %), uptake of each stain (22 %), stain
-vectors (each component 0.06), and size of nuclei (8 %). Scanner B also blurs and adds noise.
+A slide, which many patches may share, has its own section thickness (15 %), uptake of each stain (28 %),
+stain vectors (each component 0.08), and size of nuclei (8 %). Scanner B also blurs and adds noise.
 """
 
 import dataclasses
@@ -70,18 +71,20 @@ def tissue_patch(
     mitosis: bool | jax.Array = False,
     slide: jax.Array | None = None,
     field: float = FIELD_UM,
+    noise: float = 1.0,
 ) -> dict[str, jax.Array]:
     """A stained patch; `key` decides everything in it but its slide.
 
     scanner: the laboratory that shows it; the same key under both is a registered pair. malignant: benign
-    or low grade, or malignant or high grade; may be traced. mitosis: whether one epithelial cell divides, which
-    changes nothing else; may be traced. slide: key of the slide, or None for one of its own; patches of
-    a slide share its stain. field: width in micrometres. For `size` = H = W:
+    or low grade, or malignant or high grade; may be traced. mitosis: whether one epithelial cell divides,
+    which changes nothing else; may be traced. slide: key of the slide, or None for one of its own; patches of
+    a slide share its stain. field: width in micrometres. noise: in parts of the scanner's. For `size` = H
+    = W:
 
     * `image` `(H, W, 3)`: transmitted light in [0, 1]; `concentrations` `(H, W, 2)` of both stains;
-    * `labels` `(H, W)` int32, see `LABELS`; `gland_mask` (lumina included), `nuclei_mask`, `mitosis_mask` bool;
+    * `labels` `(H, W)` int32, see `LABELS`; `gland_mask` (with lumina), `nuclei_mask`, `mitosis_mask` bool;
     * `gland_instances`, `nuclei_instances` int32: 0, or a number for each object, not consecutive;
-    * `centroids` `(N, 2)`: row and column of nuclei in pixels; `present` `(N,)` bool: which are in the patch.
+    * `centroids` `(N, 2)`: row and column of nuclei in pixels; `present` `(N,)` bool: those in the patch.
 
     ValueError for an unknown scanner, below 16 pixels, or a field that is not positive.
     """
@@ -109,7 +112,7 @@ def tissue_patch(
     patch = _Patch(
         Chance(key, {"patch": 10, **numbers}, fields, (size, size)),
         jnp.asarray(malignant, jnp.float32),
-        jax.random.normal(slide_key, (13,)),
+        jax.random.normal(slide_key, (12,)),
         field,
         field / size,
     )
@@ -117,7 +120,7 @@ def tissue_patch(
     nuclei = _Nuclei(patch, glands, jnp.asarray(mitosis, jnp.float32))
     amounts, labels = _paint(patch, glands, nuclei)
     masks = _masks(patch, nuclei, labels, size)
-    light = _show(patch, amounts, scanner)
+    light = _show(patch, amounts, scanner, noise)
     return {
         "image": light,
         "concentrations": amounts,
@@ -138,21 +141,36 @@ class _Glands:
         self.shift = jax.scipy.stats.norm.cdf(chance.normal("patch")[4:6])
         parts = chance.normal("glands").reshape(10, -1)
         self.cells = patch.cells(GLAND_SPACING_UM)
-        place, taken = jax.scipy.stats.norm.cdf(parts[:2]).T, jax.scipy.stats.norm.cdf(parts[2])
-        separate = 0.40 * jnp.exp(0.14 * spread + 0.14 * parts[3])
-        merged = 0.62 * jnp.exp(0.14 * spread + 0.10 * parts[3])
-        chosen = taken < jnp.where(malignant > 0, 0.74 + 0.10 * jnp.tanh(fused), 0.92)
-        radius = jnp.where(malignant > 0, jnp.minimum(merged, 0.80), jnp.clip(separate, 0.24, 0.56))
+        *place, taken = jax.scipy.stats.norm.cdf(parts[:3])
+        separate = 0.40 * jnp.exp(0.10 * spread + 0.15 * parts[3])
+        merged = 0.60 * jnp.exp(0.10 * spread + 0.12 * parts[3])
+        # Fused glands are larger: fewer of them cover as much, 15 to 70 % of a patch.
+        share = jnp.where(malignant > 0, 0.38 + 0.24 * jnp.tanh(fused), 0.78 + 0.20 * jnp.tanh(fused))
+        chosen = taken < share
+        radius = jnp.where(malignant > 0, jnp.minimum(merged, 0.80), jnp.clip(separate, 0.24, 0.54))
         self.outlines = mosaic.Outlines(
-            centre=jnp.asarray(mosaic.corners(self.cells)) + 0.25 + 0.5 * place,
+            centre=jnp.asarray(mosaic.corners(self.cells)) + 0.25 + 0.5 * jnp.stack(place, -1),
             radius=jnp.where(chosen, radius, -1.0),
             stretch=1 + 0.22 * jnp.abs(parts[4]),
             angle=3 * parts[5],
             lobes=(0.05 + 0.02 * malignant) * parts[6:10].T,
         )
-        self.height = 12.0 * jnp.exp(0.15 * jnp.clip(open_, -2, 2))
-        self.secretion = jax.nn.sigmoid(4 * (filled - 0.4))
+        self.height = 13.0 * jnp.exp(0.15 * jnp.clip(open_, -2, 2))
+        self.secretion = jax.nn.sigmoid(4 * (filled - 0.2))
         self.open = open_
+        parts = chance.normal("holes").reshape(6, -1)
+        *place, taken = jax.scipy.stats.norm.cdf(parts[:3])
+        self.holes = mosaic.Outlines(
+            centre=jnp.asarray(mosaic.corners(patch.cells(HOLE_SPACING_UM)))
+            + 0.2
+            + 0.6 * jnp.stack(place, -1),
+            radius=jnp.where(
+                taken < 0.60 + 0.20 * jnp.tanh(self.open), 0.31 * jnp.exp(0.22 * parts[3]), -1.0
+            ),
+            stretch=1 + 0.3 * jnp.abs(parts[4]),
+            angle=3 * parts[5],
+            lobes=jnp.zeros((parts.shape[1], 4)),
+        )
         warp = chance.field("warp")
         points = mosaic.pixel_places(warp.shape[-1], 1) * patch.field + 1.3 * jnp.moveaxis(warp[:2], 0, -1)
         self.depth, self.site = self.at(points)
@@ -162,27 +180,16 @@ class _Glands:
         """Depth at points `(..., 2)` in micrometres, and the gland."""
         near = mosaic.near(points / GLAND_SPACING_UM + self.shift, self.outlines, self.cells)
         first, depth, edge = near.best()
-        site = jnp.take_along_axis(near.site, first[None], axis=0)[0]
+        site = near.chosen(first)
         # A thread of stroma parts glands that touch; glands that are fused have none.
         threaded = jnp.minimum(depth, edge - 0.008)
         return GLAND_SPACING_UM * jnp.where(self.patch.malignant > 0, depth, threaded), site
 
     def lumen_at(self, points: jax.Array, depth: jax.Array) -> jax.Array:
         """Depth in lumina: what the epithelium leaves of a gland, or holes punched into sheets."""
-        parts = self.patch.chance.normal("holes").reshape(6, -1)
-        cells = self.patch.cells(HOLE_SPACING_UM)
-        place, taken = jax.scipy.stats.norm.cdf(parts[:2]).T, jax.scipy.stats.norm.cdf(parts[2])
-        outlines = mosaic.Outlines(
-            centre=jnp.asarray(mosaic.corners(cells)) + 0.2 + 0.6 * place,
-            radius=jnp.where(
-                taken < 0.50 + 0.15 * jnp.tanh(self.open), 0.27 * jnp.exp(0.22 * parts[3]), -1.0
-            ),
-            stretch=1 + 0.3 * jnp.abs(parts[4]),
-            angle=3 * parts[5],
-            lobes=jnp.zeros((parts.shape[1], 4)),
-        )
-        holes = HOLE_SPACING_UM * mosaic.near(points / HOLE_SPACING_UM, outlines, cells).best()[1]
-        return jnp.where(self.patch.malignant > 0, jnp.minimum(holes, depth - 6), depth - self.height)
+        holes = mosaic.near(points / HOLE_SPACING_UM, self.holes, self.patch.cells(HOLE_SPACING_UM))
+        holes = HOLE_SPACING_UM * holes.inside.max(0)
+        return jnp.where(self.patch.malignant > 0, jnp.minimum(holes, depth - 5), depth - self.height)
 
 
 class _Nuclei:
@@ -193,9 +200,10 @@ class _Nuclei:
         dense, inflamed, *_ = chance.normal("patch")[6:]
         self.cells = patch.cells(NUCLEUS_SPACING_UM)
         parts = chance.normal("nuclei").reshape(15, -1)
-        chosen, kind, divides = jax.scipy.stats.norm.cdf(parts[2:5])
-        place = jax.scipy.stats.norm.cdf(parts[:2]).T
-        centre = NUCLEUS_SPACING_UM * (jnp.asarray(mosaic.corners(self.cells)) + 0.15 + 0.7 * place)
+        *place, chosen, kind, divides = jax.scipy.stats.norm.cdf(parts[:5])
+        centre = NUCLEUS_SPACING_UM * (
+            jnp.asarray(mosaic.corners(self.cells)) + 0.15 + 0.7 * jnp.stack(place, -1)
+        )
         depth, uphill = _slope(lambda points: glands.at(points)[0], centre)
         lumen = glands.lumen_at(centre, depth)
         # Benign nuclei move to the base of the epithelium, where they form one layer.
@@ -236,7 +244,7 @@ class _Nuclei:
             centre / NUCLEUS_SPACING_UM, jnp.minimum(shown / NUCLEUS_SPACING_UM, 0.62), stretch, angle, lobes
         )
         self.dividing, self.red = dividing, red
-        pale = jnp.where(epithelial, jnp.where(malignant > 0, 0.62, 0.48), 0.25) + 0.12 * parts[13]
+        pale = jnp.where(epithelial, jnp.where(malignant > 0, 0.66, 0.58), 0.30) + 0.12 * parts[13]
         self.pale = jnp.where(dividing | round_, 0.0, jnp.clip(pale, 0, 0.8))
         dark = 0.85 * jnp.exp(0.24 * parts[14])
         self.amount = jnp.where(dividing, 1.7, jnp.where(pyknotic, 1.5, jnp.where(lymphocyte, 1.2, dark)))
@@ -246,7 +254,7 @@ class _Nuclei:
         self.near = mosaic.near((points + ragged) / NUCLEUS_SPACING_UM, self.outlines, self.cells)
         first, depth, _ = self.near.best()
         self.depth = NUCLEUS_SPACING_UM * depth
-        self.site = jnp.take_along_axis(self.near.site, first[None], axis=0)[0]
+        self.site = self.near.chosen(first)
         self.place = jnp.take_along_axis(self.near.place, first[None, None], axis=1)[:, 0]
 
 
@@ -274,8 +282,11 @@ def _paint(patch: _Patch, glands: _Glands, nuclei: _Nuclei) -> tuple[jax.Array, 
     places = mosaic.pixel_places(size, 1) * patch.field
     across = jnp.cos(turn) * places[..., 0] - jnp.sin(turn) * places[..., 1]
     waves = jnp.sin(1.1 * across + 2.0 * warp[2] + 3.0 * broad[0]) + 0.5 * fibre[0]
-    stroma = jnp.stack([0.10 + 0.03 * fibre[1], 0.52 + 0.10 * waves + 0.06 * broad[1]], axis=-1)
-    basophilia = 0.17 * jnp.exp(0.35 * patch.slide[1])
+    stroma = jnp.stack(
+        [0.12 * jnp.exp(0.4 * patch.slide[11]) + 0.03 * fibre[1], 0.52 + 0.10 * waves + 0.06 * broad[1]],
+        axis=-1,
+    )
+    basophilia = 0.20 * jnp.exp(0.45 * patch.slide[1])
     grains = 0.05 * fibre[2] + 0.03 * chromatin[1]
     cytoplasm = jnp.stack([basophilia + grains, 0.42 + 0.05 * warp[3] + 1.5 * grains], axis=-1)
     lumen = jnp.stack([0.01 + 0 * fibre[0], 0.02 + glands.secretion * (0.20 + 0.04 * warp[3])], axis=-1)
@@ -322,22 +333,22 @@ def _masks(patch: _Patch, nuclei: _Nuclei, labels: jax.Array, size: int) -> dict
     }
 
 
-def _show(patch: _Patch, amounts: jax.Array, scanner: Laboratory) -> jax.Array:
+def _show(patch: _Patch, amounts: jax.Array, scanner: Laboratory, noise: float) -> jax.Array:
     """The image `(H, W, 3)` of a slide under a scanner."""
     made = staining.SCANNERS[scanner]
-    stains = jnp.asarray(made.stains) + 0.06 * patch.slide[3:9].reshape(2, 3)
-    strengths = jnp.asarray(made.strengths) * jnp.exp(0.22 * patch.slide[9:11])
+    stains = jnp.asarray(made.stains) + 0.08 * patch.slide[3:9].reshape(2, 3)
+    strengths = jnp.asarray(made.strengths) * jnp.exp(0.28 * patch.slide[9:11])
     light = staining.scan(
         amounts, dataclasses.replace(made, stains=jnp.maximum(stains, 0.02), strengths=strengths)
     )
-    deviation, noise = OPTICS[scanner]
+    deviation, level = OPTICS[scanner]
     spread = jnp.moveaxis(light, -1, 0)
     spread = blur(spread.swapaxes(1, 2), (0, 0, deviation / patch.pixel)).swapaxes(1, 2)
     spread = blur(spread, (0, 0, deviation / patch.pixel))
     white = patch.chance.noise(*light.shape)
     # Each scanner has noise of its own.
     white = white if scanner == "A" else white[::-1, ::-1]
-    return jnp.clip(jnp.moveaxis(spread, 0, -1) + noise * white, 0, 1)
+    return jnp.clip(jnp.moveaxis(spread, 0, -1) + noise * level * white, 0, 1)
 
 
 def unstained_pair(
@@ -368,8 +379,9 @@ def _gland_task(key: jax.Array) -> dict[str, jax.Array]:
 
 
 def _restain_task(key: jax.Array) -> dict[str, jax.Array]:
-    source, target = (tissue_patch(key, scanner=scanner)["image"] for scanner in ("B", "A"))
-    return {"input": source, "target": target}
+    """What the other laboratory would show, but for its noise, which nothing could tell."""
+    source, target = tissue_patch(key, scanner="B"), tissue_patch(key, scanner="A", noise=0)
+    return {"input": source["image"], "target": target["image"]}
 
 
 TASKS = (
