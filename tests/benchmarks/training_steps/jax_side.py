@@ -3,6 +3,7 @@
 import collections
 import functools
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +114,18 @@ class JaxSide(Side):
                 for event in line.events:
                     if any(name == "hlo_op" for name, _ in event.stats):
                         total[event.name] += event.duration_ns / 1e6 / count
-        return {"milliseconds": dict(total.most_common(60))}
+        program = self.program()
+        named = {f"{name}  {program.get(name, '')}": took for name, took in total.most_common(60)}
+        return {"milliseconds": named}
+
+    def program(self) -> dict[str, str]:
+        """Of every operation of the compiled step: its result's shape, its kind, and where it comes from."""
+        if self.game.inference:
+            lowered = self.infer.lower(self.learned, self.on_device["A"])
+        else:
+            lowered = self.executor.lower(self.state, self.on_device, [0])
+        line = re.compile(r"%?([\w.-]+) = (\S+ [\w-]+)\(.*?(?:op_name=\"([^\"]*)\"|$)", re.MULTILINE)
+        return {name: f"{made}  {source}" for name, made, source in line.findall(lowered.compile().as_text())}
 
 
 if __name__ == "__main__":
