@@ -255,12 +255,16 @@ def draw_anatomy(
     """The subject's layers on the voxels of `geometry`, from the skin inwards."""
     chance = _chance(key)
     fields = _fields(key, geometry)
-    z, y, x = _body_coordinates(chance, geometry, fields)
-    body = _body(chance, z, y, x)
+    # Barriers keep the compiler from computing what all layers share once for each of them.
+    fields = jax.lax.optimization_barrier(fields)
+    z, y, x = jax.lax.optimization_barrier(_body_coordinates(chance, geometry, fields))
+    body = jax.lax.optimization_barrier(_body(chance, z, y, x))
     layers = _coats(body, fields) + _muscles(z, y, x, body, fields) + _bones(chance, z, y, x, fields)
     layers += _vessels(chance, z, y, x)
     layers += _bladder(chance, z, y, x, fields) + _rectum(chance, z, y, x, fields)
     layers += _prostate(chance, z, y, x, fields, lesion, aggressive)
+    distances, *others = zip(*layers, strict=True)
+    layers = list(zip(jax.lax.optimization_barrier(distances), *others, strict=True))
     return Anatomy(layers, fields, body, chance)
 
 
@@ -338,11 +342,16 @@ MUSCLES = (
 )
 
 
+def _columns(rows) -> np.ndarray:
+    """Numbers `(n,)` or vectors `(n, k)` as `(n, 1, 1, 1)` or `(k, n, 1, 1, 1)`, to broadcast with an image."""
+    return np.asarray(rows, np.float32).T[..., None, None, None]
+
+
 def _muscles(z, y, x, body: jax.Array, fields: dict[str, jax.Array]) -> list[Layer]:
     side = jnp.sqrt(x * x + 4)
     ragged = 1.6 * fields["medium"][2] + 0.7 * fields["fine"][1]
-    muscles = [ellipsoid((z, y, side), middle, radii, tilt) for middle, radii, tilt in MUSCLES]
-    inside = jnp.max(jnp.stack(muscles), axis=0) + ragged
+    middles, radii, tilts = (_columns(part) for part in zip(*MUSCLES, strict=True))
+    inside = jnp.max(ellipsoid((z, y, side), middles, radii, tilts), axis=0) + ragged
     # Levator ani: a sling round rectum and prostate.
     bowl = ellipsoid((z, y, x), (8.0, 16.0, 0.0), (46.0, 48.0, 36.0))
     sling = jnp.minimum(2.2 + 0.4 * fields["medium"][3] - jnp.abs(bowl), y + 12)
@@ -354,23 +363,35 @@ def _muscles(z, y, x, body: jax.Array, fields: dict[str, jax.Array]) -> list[Lay
     ]
 
 
+# Bones of one side: tubes from and to a place with both radii, and balls with their radii.
+HEAD = (-10.0, -4.0, 92.0)
+TUBES = (
+    (HEAD, (16.0, 2.0, 126.0), (15.0, 14.0)),  # neck of the femur
+    ((-30.0, 22.0, 78.0), (20.0, 38.0, 66.0), (14.0, 11.0)),  # posterior column
+    ((4.0, -44.0, 10.0), (-16.0, -28.0, 66.0), (12.0, 10.0)),  # upper and
+    ((14.0, -40.0, 10.0), (40.0, 20.0, 48.0), (10.0, 9.0)),  # lower ramus of the pubis
+)
+BALLS = (
+    (HEAD, (23.5, 23.5, 23.5)),
+    ((18.0, 8.0, 132.0), (30.0, 21.0, 15.0)),  # greater trochanter
+    (HEAD, (34.0, 33.0, 33.0)),  # acetabulum
+    ((38.0, 40.0, 58.0), (26.0, 16.0, 14.0)),  # ischial tuber
+)
+
+
 def _bones(chance: Chance, z, y, x, fields: dict[str, jax.Array]) -> list[Layer]:
     """Pubis, ischium, acetabulum, femur and coccyx: cortex, marrow, and the joint's cartilage."""
     size = 1 + 0.04 * chance.normal("bones")[0]
     side = jnp.sqrt(x * x + 4)
     place = (z / size, y / size, side / size)
-    head_middle = (-10.0, -4.0, 92.0)
-    head = ellipsoid(place, head_middle, (23.5, 23.5, 23.5))
-    neck = tube(place, head_middle, (16.0, 2.0, 126.0), (15.0, 14.0))
-    trochanter = ellipsoid(place, (18.0, 8.0, 132.0), (30.0, 21.0, 15.0))
+    starts, ends, radii = (_columns(part) for part in zip(*TUBES, strict=True))
+    neck, *tubes = tube(place, starts, ends, radii)
+    head, trochanter, cup, tuber = ellipsoid(place, *(_columns(part) for part in zip(*BALLS, strict=True)))
     femur = jnp.maximum(jnp.maximum(head, neck), trochanter)
-    cup = jnp.minimum(ellipsoid(place, head_middle, (34.0, 33.0, 33.0)), 88.0 - place[2] - 0.2 * place[1])
-    column = tube(place, (-30.0, 22.0, 78.0), (20.0, 38.0, 66.0), (14.0, 11.0))
-    tuber = ellipsoid(place, (38.0, 40.0, 58.0), (26.0, 16.0, 14.0))
-    ramus = tube(place, (4.0, -44.0, 10.0), (-16.0, -28.0, 66.0), (12.0, 10.0))
-    lower = tube(place, (14.0, -40.0, 10.0), (40.0, 20.0, 48.0), (10.0, 9.0))
+    cup = jnp.minimum(cup, 88.0 - place[2] - 0.2 * place[1])
     coccyx = ellipsoid((z, y, x), (-22.0, 62.0, 0.0), (24.0, 9.0, 13.0))
-    hip = jnp.max(jnp.stack([cup, column, tuber, ramus, lower, coccyx]), axis=0) + 0.5 * fields["medium"][4]
+    hip = jnp.max(jnp.stack([cup, tuber, coccyx, *tubes]), axis=0) + 0.5 * fields["medium"][4]
+    hip, head, femur = jax.lax.optimization_barrier((hip, head, femur))
     joint = head + 3.0
     hip = jnp.minimum(hip, jnp.where(place[2] > 70, -joint, jnp.inf))
     cortex = 1.9 + 0.4 * fields["medium"][5]
@@ -453,7 +474,7 @@ def gland_distance(chance: Chance, z, y, x, fields: dict[str, jax.Array]) -> jax
 
 def _prostate(chance, z, y, x, fields, lesion, aggressive) -> list[Layer]:
     """Capsule, zones with nodules, urethra, and a lesion."""
-    whole = gland_distance(chance, z, y, x, fields)
+    whole = jax.lax.optimization_barrier(gland_distance(chance, z, y, x, fields))
     high, deep, wide = gland_scales(chance)
     growth = jnp.exp(0.22 * chance.normal("prostate")[3])
     side = jnp.abs(x)
@@ -465,13 +486,11 @@ def _prostate(chance, z, y, x, fields, lesion, aggressive) -> list[Layer]:
     transition = jnp.minimum(lobes + 0.9 * fields["medium"][1] + 0.5 * fields["fine"][4], whole - 1.5)
     urethra = 2.0 - norm(y + 2.0 * deep - 0.12 * z, x)
     stroma = jnp.minimum(ellipsoid((z, y, x), (0.0, -11.5 * deep, 0.0), (18.0, 5.0, 8.5)), whole - 0.5)
-    numbers = chance.uniform("nodules").reshape(NODULES, 4)
-    nodules = []
-    for low, down, right, size in numbers:
-        middle = (-14 + 20 * low, -3.5 * deep + 9 * (down - 0.5), 24 * wide * (right - 0.5))
-        radius = (2.0 + 3.5 * size) * growth**0.4
-        nodules.append(radius - norm(z - middle[0], y - middle[1], x - middle[2]))
-    knots = jnp.minimum(jnp.max(jnp.stack(nodules), axis=0) + 0.5 * fields["fine"][4], transition - 0.6)
+    low, down, right, size = chance.uniform("nodules").reshape(4, NODULES, 1, 1, 1)
+    middle = (-14 + 20 * low, -3.5 * deep + 9 * (down - 0.5), 24 * wide * (right - 0.5))
+    away = norm(z - middle[0], y - middle[1], x - middle[2])
+    nodules = jnp.max((2.0 + 3.5 * size) * growth**0.4 - away, axis=0)
+    knots = jnp.minimum(nodules + 0.5 * fields["fine"][4], transition - 0.6)
     # Veins lie round the gland, in front and beside it.
     around = jnp.minimum(whole + 6.5, 6.0 - y)
     plexus = jnp.minimum(around, 2.0 * (fields["fine"][1] - 1.0))
@@ -525,13 +544,18 @@ def paint_layers(anatomy: Anatomy, values: jax.Array, geometry: Geometry) -> tup
     """Values `(D, H, W, C)` from those of the tissues `(tissues, C)`, in the order of `TISSUES`; labels."""
     order = list(TISSUES)
     softness = max(geometry.voxel[1], 0.7)
-    drawn = jnp.broadcast_to(values[0], (*geometry.shape, values.shape[-1]))
-    labels = jnp.zeros(geometry.shape, jnp.int32)
-    for inside, tissue, label in anatomy.layers:
-        inside = jnp.broadcast_to(inside, geometry.shape)
-        drawn = paint(drawn, inside, values[order.index(tissue)], softness)
-        labels = jnp.where(inside > 0, label, labels)
-    return drawn, labels
+    distances, tissues, labels = zip(*anatomy.layers, strict=True)
+
+    def paint_one(state, layer):
+        drawn, labels = state
+        inside, value, label = layer
+        return (paint(drawn, inside, value, softness), jnp.where(inside > 0, label, labels)), None
+
+    # A loop, since fifty layers in one expression take long to compile.
+    stacked = jnp.stack([jnp.broadcast_to(inside, geometry.shape) for inside in distances])
+    start = jnp.broadcast_to(values[0], (*geometry.shape, values.shape[-1])), jnp.zeros(geometry.shape, jnp.int32)
+    layers = stacked, values[np.array([order.index(tissue) for tissue in tissues])], np.array(labels, np.int32)
+    return jax.lax.scan(paint_one, start, layers)[0]
 
 
 def _texture(anatomy: Anatomy, strength: float) -> jax.Array:
