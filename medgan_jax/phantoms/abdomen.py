@@ -13,7 +13,6 @@ spleen's scale uniform in its logarithm between 0.75 and 1.9 (a small one to spl
 medium (portal phase) in 80 %; MR weighting uniform from T1 to T2, so no organ has a grey value of its own.
 """
 
-import functools
 from typing import Literal, get_args
 
 import jax
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 from medgan_jax.phantoms import torso
 from medgan_jax.phantoms.chance import Chance
 from medgan_jax.phantoms.liver_lesions import METASTASIS, lesion_pattern
-from medgan_jax.phantoms.shapes import average, blur, ellipsoid, norm, tube
+from medgan_jax.phantoms.shapes import average, blur, ellipsoid, norm
 from medgan_jax.phantoms.tasks import Task
 
 Modality = Literal["ct", "mr", "pet"]
@@ -149,15 +148,15 @@ def _draw(key, shape, modality, level, thickness, lesions, spleen_range, noise):
     image = _acquire(chance, image, fields, modality, noise, size * factor, rank)
     middle = (..., *(slice(factor // 2, None, factor),) * 2)
     labels = labels[middle]
-    masks = [(each["inside"] > 0)[middle] for each in spots]
-    malignant = [mask & (each["class"] == METASTASIS) for mask, each in zip(masks, spots, strict=True)]
+    masks = (spots["inside"] > 0)[middle]
+    malignant = masks & (spots["class"] == METASTASIS)
     return {
         "image": (average(image, factor) if rank == 2 else image)[..., None],
         "labels": labels,
         "lesion_mask": labels == LABELS["lesion"],
-        "malignant_mask": functools.reduce(jnp.logical_or, malignant),
-        "lesion_centroids": jnp.stack([_centroid(mask) for mask in masks]),
-        "lesion_valid": jnp.stack([mask.any() for mask in masks]),
+        "malignant_mask": malignant.any(0),
+        "lesion_centroids": jax.vmap(_centroid)(masks),
+        "lesion_valid": masks.any(tuple(range(1, masks.ndim))),
         "level": jnp.asarray(level, jnp.float32),
     }
 
@@ -237,31 +236,36 @@ def _spleen(chance: Chance, place, fields: dict, spleen_range: float) -> jax.Arr
     return shape + 0.012 * fields["medium"][4]
 
 
-def _lesions(chance: Chance, place, organs: dict, fields: dict, lesions, level, rank: int) -> list[dict]:
-    """Signed distance, class, pattern and depth of each of the 4 possible lesions."""
-    numbers = jax.scipy.stats.norm.cdf(chance.normal("lesions")).reshape(6, MOST_LESIONS)
-    globules = chance.normal("globules").reshape(MOST_LESIONS, 8)
-    found = []
-    for i in range(MOST_LESIONS):
-        deep, back, side, large, kind, present = numbers[:, i]
-        # The first lesion keeps clear of the liver's rim, so that most slices of the liver show one.
-        centre = -0.20 + 0.34 * back, -0.62 + (0.36 if i < 2 else 0.62) * side
-        depth = place[0] - level - (0.3 * (deep - 0.5) if rank == 3 else 0.0)
-        radius = 0.030 + 0.058 * large
-        away = norm(depth, place[1] - centre[0], place[2] - centre[1]) if rank == 3 else None
-        away = norm(place[1] - centre[0], place[2] - centre[1]) if away is None else away
-        lesion = jnp.floor(3 * kind).astype(jnp.int32)
-        ragged = jnp.where(lesion == METASTASIS, 0.014, 0.004) * fields["fine"][2]
-        inside = jnp.minimum(radius - away + ragged, organs["liver"])
-        shown = jnp.asarray(lesions) & ((present < 0.6) | (i == 0))
-        angle = jnp.arctan2(place[1] - centre[0], place[2] - centre[1])
-        relative = 1 - away / radius
-        pattern = lesion_pattern(lesion, relative, angle, globules[i], fields["fine"][3])
-        found.append({"inside": jnp.where(shown, inside, -1.0), "class": lesion, "pattern": pattern})
-    return found
+def _lesions(
+    chance: Chance, place, organs: dict, fields: dict, lesions, level, rank: int
+) -> dict[str, jax.Array]:
+    """Signed distances, classes `(4, 1, ...)` and patterns of the 4 possible lesions, `(4, ...)`."""
+    ones = (1,) * rank
+    numbers = jax.scipy.stats.norm.cdf(chance.normal("lesions")).reshape(6, MOST_LESIONS, *ones)
+    deep, back, side, large, kind, present = numbers
+    first = jnp.arange(MOST_LESIONS).reshape(-1, *ones)
+    # Two lesions keep to the right lobe, so that most slices of the liver show one.
+    down = place[1] + 0.20 - 0.34 * back
+    across = place[2] + 0.62 - jnp.where(first < 2, 0.36, 0.62) * side
+    depth = place[0] - level - (0.3 * (deep - 0.5) if rank == 3 else 0.0)
+    radius = 0.030 + 0.058 * large
+    away = norm(depth, down, across)
+    lesion = jnp.floor(3 * kind).astype(jnp.int32)
+    ragged = jnp.where(lesion == METASTASIS, 0.014, 0.004) * fields["fine"][2]
+    inside = jnp.minimum(radius - away + ragged, organs["liver"])
+    shown = jnp.asarray(lesions) & ((present < 0.6) | (first == 0))
+    globules = chance.normal("globules").reshape(8, MOST_LESIONS, *ones)
+    pattern = lesion_pattern(
+        lesion, 1 - away / radius, jnp.arctan2(down, across), globules, fields["fine"][3]
+    )
+    axes = tuple(range(1, rank + 1))
+    weight = (inside > 0) / jnp.maximum((inside > 0).sum(axes, keepdims=True), 1)
+    pattern = pattern - (weight * pattern).sum(axes, keepdims=True)
+    pattern = pattern / jnp.sqrt((weight * pattern * pattern).sum(axes, keepdims=True) + 1e-6)
+    return {"inside": jnp.where(shown, inside, -1.0), "class": lesion, "pattern": pattern}
 
 
-def _paint(chance: Chance, place, organs: dict, spots: list, fields: dict, modality: Modality, shape):
+def _paint(chance: Chance, place, organs: dict, spots: dict, fields: dict, modality: Modality, shape):
     """Values of the modality and labels."""
     value = _values(chance, modality)
     layers = _layers(chance, place, organs, fields)
@@ -273,22 +277,17 @@ def _paint(chance: Chance, place, organs: dict, spots: list, fields: dict, modal
     image = image + jnp.where(
         image > value["gas"] + 0.5 * abs(VALUES["fat"][0]) * (modality == "ct"), size * grain, 0
     )
-    uptake = chance.normal("uptake")
-    for i, spot in enumerate(spots):
-        inside = spot["inside"]
-        weight = (inside > 0) / jnp.maximum((inside > 0).sum(), 1)
-        pattern = spot["pattern"] - (weight * spot["pattern"]).sum()
-        pattern = pattern / jnp.sqrt((weight * pattern * pattern).sum() + 1e-6)
-        malignant = spot["class"] == METASTASIS
-        level = {
-            "ct": value["liver"] - 38 + 8 * uptake[i] + 12 * pattern,
-            "mr": value["liver"] + 0.30 * value["weighting"] - 0.12 + 0.05 * pattern,
-            "pet": jnp.where(malignant, 6.0 * jnp.exp(0.3 * uptake[i]), 1.6 + 0.2 * uptake[i])
-            + 0.0 * pattern,
-        }[modality]
-        image, labels = torso.paint_tissues(
-            [(inside, level, LABELS["lesion"])], shape, (image, labels), softness
-        )
+    malignant = spots["class"] == METASTASIS
+    pattern = spots["pattern"]
+    uptake = chance.normal("uptake").reshape(malignant.shape)
+    level = {
+        "ct": value["liver"] - 38 + 8 * uptake + 12 * pattern,
+        "mr": value["liver"] + 0.30 * value["weighting"] - 0.12 + 0.05 * pattern,
+        "pet": jnp.where(malignant, 6.0 * jnp.exp(0.3 * uptake), 1.6 + 0.2 * uptake),
+    }[modality]
+    level = jnp.broadcast_to(level, pattern.shape)
+    painted = [(spots["inside"][i], level[i], LABELS["lesion"]) for i in range(MOST_LESIONS)]
+    image, labels = torso.paint_tissues(painted, shape, (image, labels), softness)
     return image, labels
 
 
@@ -319,26 +318,31 @@ def _layers(chance: Chance, place, organs: dict, fields: dict) -> list:
     inside = organs["inside"]
     bowel, gas = _bowel(z, y, fields)
     r = 0.062
-    aorta = tube(
-        place, (-1.2, organs["spine"] - 0.16, 0.05), (0.9, organs["spine"] - 0.17, 0.03), (r, 0.9 * r)
-    )
-    cava = tube(
-        place, (-1.2, organs["spine"] - 0.28, -0.13), (0.9, organs["spine"] - 0.16, -0.11), (0.07, 0.06)
-    )
-    portal = tube(place, (-0.02, -0.04, -0.10), (-0.20, -0.06, -0.34), (0.04, 0.026))
-    porta = tube(place, (0.08, 0.02, 0.02), (-0.02, -0.04, -0.10), (0.038, 0.04))
-    splenic = tube(place, (0.06, 0.02, 0.02), (-0.10, 0.10, 0.48), (0.028, 0.022))
-    hepatic = [
-        tube(place, (-0.52, 0.02, -0.16), end, (0.03, 0.014))
-        for end in ((-0.25, 0.12, -0.55), (-0.28, -0.22, -0.40), (-0.36, -0.28, 0.10))
-    ]
-    branches = functools.reduce(jnp.maximum, [portal, *hepatic]) + 0.012 * fields["fine"][0] - 0.004
-    trunk = jnp.minimum(functools.reduce(jnp.maximum, [aorta, cava, porta, splenic]), organs["cavity"] + 0.03)
-    pancreas = functools.reduce(
-        jnp.maximum,
+    spine_at = organs["spine"]
+    trunk = torso.tubes(
+        place,
         [
-            tube(place, (0.14, -0.10, -0.10), (0.05, -0.10, 0.05), (0.07, 0.05)),
-            tube(place, (0.05, -0.10, 0.05), (-0.06, 0.04, 0.44), (0.05, 0.042)),
+            ((-1.2, spine_at - 0.16, 0.05), (0.9, spine_at - 0.17, 0.03), (r, 0.9 * r)),
+            ((-1.2, spine_at - 0.28, -0.13), (0.9, spine_at - 0.16, -0.11), (0.07, 0.06)),
+            ((0.08, 0.02, 0.02), (-0.02, -0.04, -0.10), (0.038, 0.04)),
+            ((0.06, 0.02, 0.02), (-0.10, 0.10, 0.48), (0.028, 0.022)),
+        ],
+    )
+    trunk = jnp.minimum(trunk, organs["cavity"] + 0.03)
+    hepatic = (-0.25, 0.12, -0.55), (-0.28, -0.22, -0.40), (-0.36, -0.28, 0.10)
+    branches = torso.tubes(
+        place,
+        [
+            ((-0.02, -0.04, -0.10), (-0.20, -0.06, -0.34), (0.04, 0.026)),
+            *(((-0.52, 0.02, -0.16), end, (0.03, 0.014)) for end in hepatic),
+        ],
+    )
+    branches = branches + 0.012 * fields["fine"][0] - 0.004
+    pancreas = torso.tubes(
+        place,
+        [
+            ((0.14, -0.10, -0.10), (0.05, -0.10, 0.05), (0.07, 0.05)),
+            ((0.05, -0.10, 0.05), (-0.06, 0.04, 0.44), (0.05, 0.042)),
         ],
     )
     fluid = organs["stomach"] - 0.016

@@ -6,9 +6,9 @@ is fully developed speckle (Rayleigh distributed: mean over standard deviation 1
 compression. Ribs shadow some directions, and walls along the beam drop out.
 
 The field of view is 130 mm; axis 1 is depth from the probe, axes 0 and 2 are across; lengths are in halves
-(65 mm). The population (mean, SD): cavity 87 (7) mm long and 25 (2.5) mm in radius at end diastole, wall 9 (1)
-mm; contraction takes 25 (4) % of the radius and 12 % of the length, an ejection fraction of about 50 %; tilt
-0.12 rad and shift 4 mm; dynamic range 50 dB; 1 or 2 shadows.
+(65 mm). The population (mean, SD): cavity 87 (7) mm long and 25 (2.5) mm in radius at rest, wall 9 (1) mm;
+contraction takes 25 (4) % of the radius and 12 % of the length, an ejection fraction of about 50 %;
+tilt 0.12 rad and shift 4 mm; dynamic range 50 dB; 1 or 2 shadows.
 """
 
 import jax

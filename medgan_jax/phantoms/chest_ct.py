@@ -136,10 +136,8 @@ def _draw(key, shape, level, thickness, contrast, nodules, calcifications, low_c
     image, labels = torso.paint_tissues(layers, shape, (torso.AIR_HU, AIR), softness)
     discs = _low_contrast(chance, z, y, x, regions, low_contrast, level, rank)
     image = image + discs.sum(0)
-    for inside, value in inserts:
-        image, labels = torso.paint_tissues(
-            [(inside, value, CALCIFICATION)], shape, (image, labels), softness
-        )
+    painted = [(inside, value, CALCIFICATION) for inside, value in inserts]
+    image, labels = torso.paint_tissues(painted, shape, (image, labels), softness)
     image = torso.spread(image + _tissue_texture(labels, fields), rank)
     image = image + noise * _noise_profile(regions) * torso.scanner_noise(
         chance.noise(*shape), shape[-1], rank
@@ -309,25 +307,31 @@ def _great_vessels(chance: Chance, z, y, x, regions: dict, blood) -> list:
     top = rising[1], (-0.24, 0.03, 0.05)
     turn = (-0.24, 0.03, 0.05), (-0.17, 0.17 + moves[2], 0.13 + moves[3])
     falling = turn[1], (1.2, 0.21, 0.07)
-    aorta = [tube(place, *ends, (r, r * 0.92)) for ends in (rising, top, turn)] + [
-        tube(place, *falling, (0.88 * r, 0.72 * r))
-    ]
-    lung_artery = [
-        tube(place, (0.18, -0.17, 0.06), (-0.03, -0.06, 0.10 + moves[4]), (0.075, 0.07)),
-        tube(place, (-0.03, -0.06, 0.08), (0.0, 0.03, -0.20), (0.06, 0.05)),
-        tube(place, (-0.03, -0.06, 0.10), (0.02, 0.07, 0.24), (0.06, 0.045)),
-    ]
-    cava = tube(place, (-0.6, -0.10, -0.13), (0.22, -0.09 + moves[5], -0.16), (0.04, 0.055))
-    arch_branches = [
-        tube(place, (-0.24, -0.04, xs), (-0.75, -0.02, 2.2 * xs), (0.035, 0.028))
-        for xs in (-0.06, 0.03, 0.08)
-    ]
-    vessels = functools.reduce(jnp.maximum, [*aorta, *lung_artery, cava, *arch_branches])
-    windpipe = tube(place, (-1.0, 0.04, 0.0), (-0.06, 0.06 + moves[6], 0.0), (0.045, 0.047))
-    bronchi = [
-        tube(place, (-0.06, 0.06 + moves[6], 0.0), (0.12, 0.08, s * 0.20), (0.036, 0.026)) for s in (-1, 1)
-    ]
-    airway = functools.reduce(jnp.maximum, [windpipe, *bronchi])
+    vessels = torso.tubes(
+        place,
+        [
+            (*rising, (r, 0.92 * r)),
+            (*top, (r, 0.92 * r)),
+            (*turn, (r, 0.92 * r)),
+            (*falling, (0.88 * r, 0.72 * r)),
+            ((0.18, -0.17, 0.06), (-0.03, -0.06, 0.10 + moves[4]), (0.075, 0.07)),
+            ((-0.03, -0.06, 0.08), (0.0, 0.03, -0.20), (0.06, 0.05)),
+            ((-0.03, -0.06, 0.10), (0.02, 0.07, 0.24), (0.06, 0.045)),
+            ((-0.6, -0.10, -0.13), (0.22, -0.09 + moves[5], -0.16), (0.04, 0.055)),
+            *(
+                ((-0.24, -0.04, out), (-0.75, -0.02, 2.2 * out), (0.035, 0.028))
+                for out in (-0.06, 0.03, 0.08)
+            ),
+        ],
+    )
+    carina = -0.06, 0.06 + moves[6], 0.0
+    airway = torso.tubes(
+        place,
+        [
+            ((-1.0, 0.04, 0.0), carina, (0.045, 0.047)),
+            *((carina, (0.12, 0.08, side * 0.20), (0.036, 0.026)) for side in (-1, 1)),
+        ],
+    )
     gullet = ellipsoid((y, x), (0.145 + moves[2], 0.03), (0.028, 0.04))
     inside = regions["cavity"] - 0.005
     return [

@@ -54,9 +54,8 @@ def liver_lesion_patch(
     outline = radius * (stretch + ragged) / jnp.sqrt(jnp.mean(jnp.square(stretch + ragged)))
     depth = 1 - jnp.sqrt(rows * rows + columns * columns + 1e-9) / outline
     liver = 105 + 12 * level + 5 * fields["smooth"][0] + _veins(fields, size) + 4 * fields["fine"][0]
-    ranks = _ranks(
-        lesion_pattern(lesion, depth, angle, chance.normal("globules"), fields["fine"][1]), depth > 0
-    )
+    globules = chance.normal("globules").reshape(8, 1, 1)
+    ranks = _ranks(lesion_pattern(lesion, depth, angle, globules, fields["fine"][1]), depth > 0)
     inside = liver - 42 - 9 * dark + 70 * jnp.exp(0.25 * spread) * (ranks - 0.5)
     haze = jnp.asarray(HAZE)[lesion]
     image = liver + jax.nn.sigmoid(4 * depth / haze) * (inside - liver)
@@ -71,11 +70,12 @@ def lesion_pattern(
 ) -> jax.Array:
     """What orders the attenuation within a lesion of a class, in arbitrary units.
 
-    depth: 0 at the border to 1 in the middle; angle: round the middle; globules: 8 normal numbers that place
-    the bright globules of a haemangioma; texture: a random field, all that orders a cyst.
+    depth: 0 at the border to 1 in the middle; angle: round the middle; globules: 8 normal numbers `(8, ...)`,
+    to broadcast, that place the bright globules of a haemangioma; texture: a random field, all that orders a
+    cyst.
     """
-    turns = jnp.arange(1, 5).reshape(4, *(1,) * depth.ndim)
-    phases, heights = (part.reshape(turns.shape) for part in jnp.split(globules, 2))
+    phases, heights = globules[:4], globules[4:]
+    turns = jnp.arange(1, 5).reshape(4, *(1,) * (phases.ndim - 1))
     bumps = jnp.sum((0.7 + 0.3 * heights) * jnp.cos((turns + 1) * angle + 3 * phases), axis=0)
     rim = jnp.exp(-jnp.square((depth - 0.18) / 0.2))
     patterns = (

@@ -139,9 +139,30 @@ def paint_tissues(
     softness: float,
 ) -> tuple[jax.Array, jax.Array]:
     """HU and labels of layers `(signed distance, HU, label)` painted in turn; start: HU and label outside."""
-    drawn, labels = jnp.full(shape, start[0], jnp.float32), jnp.full(shape, start[1], jnp.int32)
-    for inside, value, label in layers:
-        inside = jnp.broadcast_to(inside, shape)
-        drawn = paint(drawn, inside, value, softness)
-        labels = jnp.where(inside > 0, label, labels)
-    return drawn, labels
+    full = [[jnp.broadcast_to(part, shape) for part in layer[:2]] for layer in layers]
+    # A loop over stacked layers: unrolled, the compiler would merge all of them and take minutes.
+    stacked = [jnp.stack(parts).astype(jnp.float32) for parts in zip(*full, strict=True)]
+    numbers = jnp.array([layer[2] for layer in layers], jnp.int32)
+
+    def add(carry, layer):
+        drawn, labels = carry
+        inside, value, label = layer
+        return (paint(drawn, inside, value, softness), jnp.where(inside > 0, label, labels)), None
+
+    drawn = jnp.broadcast_to(jnp.asarray(start[0], jnp.float32), shape)
+    labels = jnp.broadcast_to(jnp.asarray(start[1], jnp.int32), shape)
+    return jax.lax.scan(add, (drawn, labels), (*stacked, numbers))[0]
+
+
+def tubes(place: Sequence[jax.Array], pieces: Sequence[tuple[Sequence, Sequence, Sequence]]) -> jax.Array:
+    """Signed distance to the union of tubes `(start, end, (first radius, last radius))` in (z, y, x)."""
+    rank = max(jnp.ndim(axis) for axis in place)
+
+    def column(numbers):
+        return jnp.stack([jnp.asarray(each, jnp.float32) for each in numbers]).reshape(-1, *(1,) * rank)
+
+    starts, ends, radii = (
+        [column([piece[part][axis] for piece in pieces]) for axis in range(len(pieces[0][part]))]
+        for part in range(3)
+    )
+    return jnp.max(tube(place, starts, ends, radii), axis=0)
