@@ -12,7 +12,7 @@ the image's right, y down; the right ventricle lies on the left. `position` is 0
 The population (mean, SD): end-diastolic cavity radius at the base 24 (3) mm, wall 9 (1.3) mm, radial
 shortening 32 (5) %, as in healthy adults (Petersen et al., J. Cardiovasc. Magn. Reson. 19:18, 2017);
 centre within 5 mm, in stacks 1.5 mm more from breath to breath; rotation 0.3 rad; infarct 60 to 150 degrees
-wide, through 50 to 100 % of the wall; the grey value of each tissue 12 %, coil profile 20 %.
+wide, through 75 to 100 % of the wall; the grey value of each tissue 12 %, coil profile 20 %.
 """
 
 from typing import Literal, get_args
@@ -71,13 +71,15 @@ def cardiac_slice(
     position: jax.Array | float | None = None,
     contraction: jax.Array | float = 0.0,
     infarct: bool | jax.Array = False,
+    framing: float = 1.0,
     noise: float | jax.Array = 1.0,
 ) -> dict[str, jax.Array]:
     """One subject's short-axis slice; `key` decides all about it; options add to it and change nothing else.
 
     position: 0 at the base, 1 at the apex, drawn from 0.12 to 0.8 where None; the atrium lies below 0, the
     liver above 1. contraction: 0 at end diastole, 1 at end systole. infarct: one sector moves little; in late
-    enhancement it is bright. noise: 1 is 2.5 % on MR and 22 HU on CT. Options but `modality` may be traced.
+    enhancement it is bright. framing: how much the position in the image varies. noise: 1 is 2.5 % on MR and
+    22 HU on CT. Options but `modality` may be traced.
 
     Returns, for `size` = H = W: `image` `(H, W, 1)` in [0, 1], in HU for CT; `complex` `(H, W, 2)`, the MR
     image with a smooth phase within pi/4, zero for CT; `labels` `(H, W)` int32, see `LABELS`; `infarct_mask`
@@ -85,7 +87,7 @@ def cardiac_slice(
     `basal` and `apical` `()` bool, whether the slice shows either end. Raises `ValueError` for an unknown
     modality or a size below 16.
     """
-    return _slice_with(key, size, modality, position, infarct, noise, contraction, 0, 0.0)
+    return _slice_with(key, size, modality, position, infarct, noise, contraction, 0, 0.0, framing)
 
 
 def cardiac_cine(
@@ -169,8 +171,8 @@ def cardiac_stack(
     }
 
 
-def _slice_with(key, size, modality, position, infarct, noise, contraction, index, breath: float):
-    """A subject's slice with noise and a breath-hold shift that `index` decides."""
+def _slice_with(key, size, modality, position, infarct, noise, contraction, index, breath, framing=1.0):
+    """A subject's slice with noise and a breath-hold shift, of SD `breath`, that `index` decides."""
     if modality not in get_args(Modality):
         raise ValueError(f"unknown modality '{modality}'; there are {', '.join(get_args(Modality))}")
     if size < 16:
@@ -184,14 +186,16 @@ def _slice_with(key, size, modality, position, infarct, noise, contraction, inde
     own = jax.random.fold_in(jax.random.fold_in(key, 2), index)
     shift = breath * jax.random.normal(own, (2,))
     white = jax.random.normal(jax.random.fold_in(own, 1), (2, side, side))
-    drawn = _frame(chance, fields, side, modality, position, contraction, infarct, shift, white, noise)
+    drawn = _frame(
+        chance, fields, side, modality, position, contraction, infarct, shift, white, noise, framing
+    )
     return _reduced(drawn, factor)
 
 
-def _frame(chance, fields, side, modality, position, contraction, infarct, shift, white, noise):
+def _frame(chance, fields, side, modality, position, contraction, infarct, shift, white, noise, framing):
     """Everything that `cardiac_slice` returns, on the fine grid."""
     down, right, turn, zoom, _ = chance.normal("pose")
-    centre = 0.075 * down + shift[0], 0.075 * right + shift[1]
+    centre = 0.075 * framing * down + shift[0], 0.075 * framing * right + shift[1]
     rows, columns = grid((side, side))
     scale = jnp.exp(-0.08 * zoom)
     y, x = (rows - centre[0]) * scale + 0 * columns, (columns - centre[1]) * scale + 0 * rows
@@ -288,7 +292,7 @@ def _sector(chance: Chance, y, x) -> jax.Array:
 
 def _infarct(chance: Chance, parts: dict, sector, infarct) -> jax.Array:
     """Positive in the infarct: its sector, from the inner border of the wall outwards."""
-    through = 0.5 + 0.6 * chance.uniform("infarct")[2]
+    through = 0.75 + 0.4 * chance.uniform("infarct")[2]
     inside = jnp.minimum(sector - 0.5, through - parts["depth"])
     return jnp.where(jnp.asarray(infarct), inside, -1.0)
 
@@ -408,7 +412,7 @@ def infarct_indices(mask: jax.Array, spacing_mm: float) -> jax.Array:
 def _chambers_task(key: jax.Array) -> dict[str, jax.Array]:
     """Cavity, myocardium and right ventricle on cine MR at any level and phase."""
     contraction, position = jax.random.uniform(jax.random.fold_in(key, 4), (2,))
-    drawn = cardiac_slice(key, 64, contraction=contraction, position=0.1 + 0.65 * position)
+    drawn = cardiac_slice(key, 64, contraction=contraction, position=0.1 + 0.65 * position, framing=1.5)
     target = jnp.stack([drawn["labels"] == label for label in (CAVITY, MYOCARDIUM, RIGHT_VENTRICLE)], axis=-1)
     return {"input": drawn["image"], "target": target.astype(jnp.float32)}
 
@@ -428,7 +432,7 @@ def _end_task(base: bool):
         at_end = target > 0.5
         position = jnp.where(at_end, END * (2 * place - 1) * 0.6, 0.14 + 0.3 * place)
         position = position if base else 1 - position
-        drawn = cardiac_slice(key, 64, position=position, contraction=0.2 * phase)
+        drawn = cardiac_slice(key, 64, position=position, contraction=0.2 * phase, framing=3.5)
         return {"input": drawn["image"], "target": at_end.astype(jnp.float32)}
 
     return draw

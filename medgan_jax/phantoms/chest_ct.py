@@ -429,23 +429,13 @@ def _noise_profile(regions: dict) -> jax.Array:
 
 def _denoising_task(key: jax.Array) -> dict[str, jax.Array]:
     """From a slice at a fraction of the dose to the same slice without noise, in the soft-tissue window."""
-    low, clean = (chest_ct_slice(key, 128, low_contrast=True, noise=noise) for noise in (70.0, 0.0))
+    low, clean = (chest_ct_slice(key, 128, low_contrast=True, noise=noise) for noise in (100.0, 0.0))
     images = [torso.windowed(each["image"], 40, 400) for each in (low, clean)]
     soft = (clean["labels"] != AIR) & (clean["labels"] != LUNG)
     return {"input": images[0], "target": images[1], "weight": soft[..., None].astype(jnp.float32)}
 
 
-def _nodule_task(key: jax.Array) -> dict[str, jax.Array]:
-    """Nodules among vessels of the same attenuation, in the lung window."""
-    drawn = chest_ct_slice(key, 128, nodules=True)
-    target = drawn["nodule_mask"][..., None].astype(jnp.float32)
-    return {"input": torso.windowed(drawn["image"], -500, 1500), "target": target}
-
-
-TASKS = (
-    Task("chest_ct_denoising", "translation", _denoising_task),
-    Task("chest_ct_nodules", "segmentation", _nodule_task),
-)
+TASKS = (Task("chest_ct_denoising", "translation", _denoising_task),)
 
 
 def sheet(keys: jax.Array) -> dict[str, jax.Array]:

@@ -274,7 +274,7 @@ def _path_lengths(
     trunk = trunk * (1 + 0.05 * fields["smooth"][4] + 0.02 * fields["medium"][5])
     air = _air(organs, fields, heavy, uneven)
     solid = jnp.clip(nodule / 0.012, 0, 1) * jnp.sqrt(jnp.clip(nodule, 0, 0.09) / 0.09)
-    air = air * (1 - replaced) - 0.24 * solid
+    air = air * (1 - replaced) - 0.32 * solid
     half = bones["half"]
     ribs = 6.0 * _shell(bones["posterior"], half, 0.75) + 3.5 * _shell(bones["anterior"], 0.9 * half, 0.8)
     bone = ribs + 9.0 * _shell(bones["clavicles"], 0.026, 0.8)

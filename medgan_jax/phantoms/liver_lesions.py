@@ -5,9 +5,9 @@ Haemangioma: a sharp border with bright globules along it. Area, mean attenuatio
 lesion have the same distribution in all classes (attenuation follows the rank of a class's pattern), so that
 only a look at the arrangement tells them apart, as on portal-phase images of small lesions.
 
-The population (mean, SD): radius 15 pixels of 64 (22 %), axes 12 % apart; liver 105 (12) HU with branching
-veins 25 HU brighter; lesion 42 (9) HU darker than the liver, spread within it 20 HU (25 %); noise 12 (2) HU,
-correlated over about a pixel. Window them with level 85, width 250.
+The population (mean, SD): radius 14 pixels of 64 (22 %), centre within 9 pixels of the middle; axes
+12 % apart; liver 105 (12) HU with branching veins 25 HU brighter; lesion 42 (9) HU darker than the liver,
+spread within it 20 HU (25 %); noise 12 (2) HU, correlated over about a pixel. Window them with level 85, width 250.
 """
 
 import jax
@@ -30,7 +30,7 @@ FIELDS = {"smooth": (3, 2), "vessels": (5, 3), "medium": (9, 2), "fine": (18, 2)
 def liver_lesion_patch(
     key: jax.Array, lesion: int | jax.Array, size: int = 64, *, noise: float | jax.Array = 12.0
 ) -> dict[str, jax.Array]:
-    """A patch with one lesion at its centre; lesion: see `LABELS`, may be traced.
+    """A patch with one lesion near its centre; lesion: see `LABELS`, may be traced.
 
     The same key with another class has the same liver, position, area and mean. noise: standard deviation in
     HU. Returns `image` `(H, W, 1)` in HU, `lesion_mask` `(H, W)` bool and `label` `()` int32. Raises
@@ -44,12 +44,12 @@ def liver_lesion_patch(
     lesion = jnp.asarray(lesion, jnp.int32)
     level, dark, spread, grain, *_ = chance.normal("values")
     rows, columns = grid((size, size))
-    rows, columns = rows - 0.06 * down, columns - 0.06 * right
+    rows, columns = rows - 0.28 * jnp.tanh(down), columns - 0.28 * jnp.tanh(right)
     angle = jnp.arctan2(rows, columns) + tilt
     stretch = 1 + 0.12 * jnp.tanh(oval) * jnp.cos(2 * angle)
     wavy = sum(0.5 * lobe * jnp.cos((i + 3) * angle) / (i + 3) for i, lobe in enumerate(lobes[:4]))
     ragged = jnp.where(lesion == METASTASIS, 0.35, 0.15) * wavy + 0.03 * fields["medium"][0]
-    radius = 0.48 * jnp.exp(0.22 * jnp.clip(large, -2, 2))
+    radius = 0.44 * jnp.exp(0.22 * jnp.clip(large, -2, 2))
     # Lobes change the outline and leave the area as it is.
     outline = radius * (stretch + ragged) / jnp.sqrt(jnp.mean(jnp.square(stretch + ragged)))
     depth = 1 - jnp.sqrt(rows * rows + columns * columns + 1e-9) / outline
@@ -81,7 +81,7 @@ def lesion_pattern(
     patterns = (
         1.0 * texture,
         -2.2 * depth + 0.5 * texture,
-        rim * (1.2 * bumps + 0.6) + 0.35 * texture,
+        rim * (1.6 * bumps + 1.0) + 0.12 * texture,
     )
     return jnp.select([jnp.asarray(lesion) == each for each in LABELS.values()], patterns)
 
