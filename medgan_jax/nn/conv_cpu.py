@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-FEW = 128  # up to so many output pixels, a weight gradient is one batched matrix product over patches
+FEW = 128  # up to so many output pixels, products with the kernel, or with patches, as it is stored
 FEATURES = 32  # the library's fast kernel needs so many output channels
 THIN = 16  # up to so many output channels, a weight gradient is a product with shifted copies of `y`
 
@@ -168,7 +168,20 @@ def _tight_pads(geometry) -> list[tuple[int, int]]:
 
 
 def _gather(x, kernel, geometry):
+    # With few pixels the time goes to reading the kernel, so it must not be copied.
+    few = x.shape[0] * math.prod(geometry.counts) <= FEW
+    if geometry.groups == 1 and geometry.transposed and few and math.prod(geometry.taps) > 1:
+        return _gather_products(x, kernel, geometry)
     return _gather_plain(x, _as_gathered(kernel, geometry), geometry)
+
+
+def _gather_products(x, kernel, geometry):
+    """One batched matrix product of what each tap sees, then the sum over taps: the kernel as stored."""
+    patches = lax.rev(_patches(x, geometry), range(len(geometry.taps)))
+    patches = patches.reshape(math.prod(geometry.taps), -1, x.shape[-1])
+    stored = kernel.reshape(len(patches), *kernel.shape[-2:])
+    z = lax.dot_general(patches, stored, (((2,), (2,)), ((0,), (0,))))
+    return z.sum(0).reshape(x.shape[0], *geometry.counts, -1)
 
 
 def _gather_plain(x, kernel, geometry):
@@ -353,7 +366,9 @@ def _correlate(x, y, geometry):
         return _as_gathered(_correlate_groups(x, y, geometry), geometry)
     if y.size // y.shape[-1] <= FEW or math.prod(geometry.taps) == 1:
         return _correlate_patches(x, y, geometry)
-    return _as_gathered(_correlate_plain(x, y, geometry), geometry)
+    kernel = _as_gathered(_correlate_plain(x, y, geometry), geometry)
+    # Written once in the stored order, rather than read out of order by each reader.
+    return lax.optimization_barrier(kernel) if geometry.transposed else kernel
 
 
 def _correlate_patches(x, y, geometry):

@@ -14,18 +14,30 @@ from medgan_jax.nn.conv import Ints, Padding, conv
 
 
 def _moments(x: jax.Array, over: tuple[int, ...], global_mean: bool = False) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance of `x` in float32 (or wider) over some axes, in one pass, axes kept."""
+    """Mean and biased variance of `x` in float32 (or wider) over some axes, in one pass, axes taken away.
+
+    With axes kept, XLA would fold their expansion into every reader and no longer see that two phases of a
+    game compute the same image.
+    """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    moments = jnp.mean(x, over, keepdims=True), jnp.mean(jnp.square(x), over, keepdims=True)
+    moments = jnp.mean(x, over), jnp.mean(jnp.square(x), over)
     mean, square = axes.mean(moments) if global_mean else moments
     return mean, jnp.maximum(square - jnp.square(mean), 0.0)
 
 
-def _normalise(x, mean, variance, epsilon, scale=None, bias=None) -> jax.Array:
-    """`(x - mean) / sqrt(variance + epsilon) * scale + bias`, as one multiplication and one addition."""
+def _normalise(x, mean, variance, epsilon, scale=None, bias=None, *, over: tuple[int, ...]) -> jax.Array:
+    """`(x - mean) / sqrt(variance + epsilon) * scale + bias`, as one multiplication and one addition.
+
+    mean, variance: of the axes of `x` that are not in `over`.
+    """
     factor = jax.lax.rsqrt(variance + epsilon)
+    if over[-1] == x.ndim - 1:
+        # One moment for all channels, whose scales differ.
+        factor, mean = (jnp.expand_dims(each, over) for each in (factor, mean))
+        over = ()
     factor = factor if scale is None else factor * scale
     shift = -mean * factor if bias is None else bias - mean * factor
+    factor, shift = jnp.expand_dims(factor, over), jnp.expand_dims(shift, over)
     return (x.astype(factor.dtype) * factor + shift).astype(x.dtype)
 
 
@@ -56,14 +68,15 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         variance = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         affine = _affine(self, x.shape[-1], self.use_scale, self.use_bias, self.scale_init)
+        over = tuple(range(x.ndim - 1))
         if not train:
-            return _normalise(x, mean.value, variance.value, self.epsilon, *affine)
-        now = [m.reshape(channels) for m in _moments(x, tuple(range(x.ndim - 1)), global_mean=True)]
+            return _normalise(x, mean.value, variance.value, self.epsilon, *affine, over=over)
+        now = _moments(x, over, global_mean=True)
         if not self.is_initializing():
             for running, moment in zip((mean, variance), now, strict=True):
                 moment = jax.lax.stop_gradient(moment).astype(running.value.dtype)
                 running.value = self.momentum * running.value + (1.0 - self.momentum) * moment
-        return _normalise(x, *now, self.epsilon, *affine)
+        return _normalise(x, *now, self.epsilon, *affine, over=over)
 
 
 class InstanceNorm(nn.Module):
@@ -76,7 +89,8 @@ class InstanceNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         affine = _affine(self, x.shape[-1], self.affine, self.affine, self.scale_init)
-        return _normalise(x, *_moments(x, tuple(range(1, x.ndim - 1))), self.epsilon, *affine)
+        over = tuple(range(1, x.ndim - 1))
+        return _normalise(x, *_moments(x, over), self.epsilon, *affine, over=over)
 
 
 class LayerNorm(nn.Module):
@@ -95,7 +109,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         over = tuple(range(1, x.ndim)) if self.over_space else (x.ndim - 1,)
         affine = _affine(self, x.shape[-1], self.affine, self.affine, self.scale_init)
-        return _normalise(x, *_moments(x, over), self.epsilon, *affine)
+        return _normalise(x, *_moments(x, over), self.epsilon, *affine, over=over)
 
 
 class GroupNorm(nn.Module):
@@ -112,10 +126,11 @@ class GroupNorm(nn.Module):
         if channels % self.groups:
             raise ValueError(f"{channels} channels do not divide into {self.groups} groups")
         split = x.reshape(*x.shape[:-1], self.groups, channels // self.groups)
-        moments = _moments(split, (*range(1, x.ndim - 1), x.ndim))
-        moments = [jnp.repeat(m[..., 0], channels // self.groups, axis=-1) for m in moments]
+        over = tuple(range(1, x.ndim - 1))
+        moments = _moments(split, (*over, x.ndim))
+        moments = [jnp.repeat(m, channels // self.groups, axis=-1) for m in moments]
         affine = _affine(self, channels, self.affine, self.affine, self.scale_init)
-        return _normalise(x, *moments, self.epsilon, *affine)
+        return _normalise(x, *moments, self.epsilon, *affine, over=over)
 
 
 class PixelNorm(nn.Module):

@@ -215,8 +215,9 @@ class _Player:
         moved = optax.apply_updates(mine, updates)
         if phase.project is not None:
             moved = phase.project(moved)
-        terms["gradient_norm"] = optax.global_norm(gradient)
-        terms["update_ratio"] = optax.global_norm(updates) / (optax.global_norm(mine) + 1e-12)
+        terms["gradient_norm"] = norm(gradient)
+        # The moved parameters, not those before: reading these afterwards would keep them from being overwritten.
+        terms["update_ratio"] = norm(updates) / (norm(moved) + 1e-12)
         return ({**params, **moved}, variables, optimizer, memory), terms
 
     def gradient(self, mine, params, variables, memory, batch, key):
@@ -270,6 +271,11 @@ class _Player:
                 f"{structure(returned)}"
             )
         return with_types_of(memory, returned)
+
+
+def norm(tree: Tree) -> jax.Array:
+    """Euclidean norm of all leaves together, by products that need no array of squares."""
+    return jnp.sqrt(sum(jnp.vdot(leaf, leaf).real for leaf in jax.tree.leaves(tree)))
 
 
 def interleaved_slices(leaf: jax.Array, slices: int, phase: str) -> jax.Array:
