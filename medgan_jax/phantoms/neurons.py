@@ -114,12 +114,13 @@ def _offspring(chance: Chance, name: str, parents: trees.Paths, number: int, ste
     starts, angles, radii = trees.sprout(parents, 0.2 + 0.75 * (np.arange(number) + place) / number)
     turn = jnp.tile(1 - 2 * (jnp.arange(number) % 2), len(place)) * (0.7 + 0.2 * turn)
     lengths = 0.55 * jnp.exp(0.25 * long) * jnp.minimum(radii / 0.016, 1.0)
+    radii = jnp.where(radii < 0.006, 0.0, 0.78 * radii)
     return trees.grow(
         starts,
         angles + turn,
         -0.4 * turn + 0.3 * bend,
         lengths,
-        0.78 * radii,
+        radii,
         0.22 * jnp.stack(wiggles, -1),
         steps,
     )
@@ -137,7 +138,7 @@ def _soma(chance: Chance, view: trees.View, centre: jax.Array) -> jax.Array:
 
 def _luminance(chance: Chance) -> jax.Array:
     """How bright neurites are, `(H, W)`; in places they leave the focus."""
-    return 0.12 + 0.75 * jax.nn.sigmoid(
+    return 0.16 + 0.72 * jax.nn.sigmoid(
         1.2 * chance.field("smooth")[1] + 0.9 * chance.field("mottle")[0] + 0.2
     )
 
@@ -162,9 +163,9 @@ def _expose(
     image = shapes.blur(light, (soft, soft)) + 0.45 * blurred
     glow = shapes.blur(light, (wide, wide))
     if style == "fluorescence":
-        haze = 0.10 * jnp.exp(0.45 * uneven + 0.25 * texture) + 0.25 * glow
+        haze = 0.11 * jnp.exp(0.6 * uneven + 0.25 * texture) + 0.25 * glow
         image = 0.72 * jnp.exp(0.15 * numbers[9]) * image * jnp.exp(0.2 * uneven) + haze
-        image = image + 0.035 * jnp.sqrt(image) * noise * 1.4
+        image = image + 0.04 * jnp.sqrt(image) * noise
     elif style == "brightfield":
         ground = 0.74 * jnp.exp(0.12 * uneven + 0.05 * texture + 0.04 * chance.field("grain")[0])
         image = ground * jnp.exp(-1.1 * jnp.exp(0.15 * numbers[9]) * image - 0.3 * glow) + 0.02 * noise

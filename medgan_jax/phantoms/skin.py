@@ -198,9 +198,9 @@ def _structures(
     network = jnp.where(
         nevus, 0.38 * lines, jnp.where(melanoma, (0.7 * coarse + 0.3 * lines) * (patch > 0), 0.0)
     )
-    # Colour: a nevus darkens towards its middle, a melanoma has patches that ignore its middle.
+    # Colour: a nevus darkens a little towards its middle, a melanoma has patches that ignore its middle.
     middle = jnp.clip(inside / 0.3, 0, 1)
-    patches = jnp.where(nevus, 0.12 * (middle - 0.5), jnp.where(melanoma, 0.55 * patch, 0.10 * patch))
+    patches = jnp.where(nevus, 0.05 * (middle - 0.5), jnp.where(melanoma, 0.55 * patch, 0.10 * patch))
     crust = jnp.where(keratosis, 0.22 * jnp.tanh(2 * mottle[2]) + 0.12 * mesh[1], 0.08 * mottle[2])
     down, across, size, which = chance.normal("dots").reshape(4, DOTS, 1, 1)
     length = shapes.norm(y - 0.32 * down, x - 0.32 * across)
@@ -213,8 +213,8 @@ def _structures(
     weight = jnp.sum(cover)
     total = total * (0.85 * density * weight / jnp.maximum(jnp.sum(total * cover), 1e-3))
     red = jnp.where(melanoma, 0.25 * jax.nn.relu(smooth[1]), 0.10) * cover
-    # A veil over parts, thick in melanomas: pigment that lies deep looks blue-grey.
-    veil = jnp.where(melanoma, 1.0, 0.35) * cover * jax.nn.sigmoid(6 * (smooth[3] - 0.5))
+    # A veil over parts, thicker in melanomas: pigment that lies deep looks blue-grey.
+    veil = jnp.where(melanoma, 0.9, 0.6) * cover * jax.nn.sigmoid(6 * (smooth[3] - 0.5))
     return total, red, pale, veil
 
 
