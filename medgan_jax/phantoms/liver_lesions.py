@@ -5,9 +5,9 @@ Haemangioma: a sharp border with bright globules along it. Area, mean attenuatio
 lesion have the same distribution in all classes (attenuation follows the rank of a class's pattern), so that
 only a look at the arrangement tells them apart, as on portal-phase images of small lesions.
 
-The population (mean, SD): radius 14 pixels of 64 (22 %), centre within 9 pixels of the middle; axes
-12 % apart; liver 105 (12) HU with branching veins 25 HU brighter; lesion 42 (9) HU darker than the liver,
-spread within it 20 HU (25 %); noise 12 (2) HU, correlated over about a pixel. Window them with level 85, width 250.
+The population (mean, SD): radius 14 pixels of 64 (22 %), centre within 9 pixels of the middle; axes 12 %
+apart; liver 105 (12) HU with branching veins 25 HU brighter; lesion 42 (9) HU darker than the liver, spread
+within it 20 HU (25 %); noise 12 (2) HU, correlated over about a pixel. Window: level 85, width 250.
 """
 
 import jax
