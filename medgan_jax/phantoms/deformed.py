@@ -1,9 +1,9 @@
 """Pairs of images of one anatomy with a deformation between them that is known everywhere.
 
-The deformation is an affine map followed by many local ones: bumps of bounded support that push or turn what
-lies under them, their strengths heavy-tailed, their sizes from small to large. Each is invertible by itself,
-so that their sequence is. It is of another family than smooth Gaussian fields, B-splines and the energies that
-registration is regularised by, and is evaluated at any point without interpolation.
+The deformation is an affine map followed by many local ones: bumps of bounded support that push what lies
+under them, few of them strongly, their sizes from small to large. Each is invertible by itself, so that their
+sequence is. It is of another family than smooth Gaussian fields, B-splines and the energies that registration
+is regularised by, and is evaluated at any point without interpolation.
 
 Displacements are in voxels, components in the order of the axes, and pull: what is at `x` in the fixed image
 is at `x + u(x)` in the moving one.
@@ -38,10 +38,10 @@ def deformed_pair(
 ) -> dict[str, jax.Array]:
     """A fixed and a moving image of one subject, the moving one drawn, the fixed one pulled from it.
 
-    `anatomy`: "brain", a slice (two sides) or a volume (three) of T1 without coats; "brain_family_b", another
-    population with larger ventricles, T2 contrast (slices: of the second scanner); "hippocampus" (three sides)
-    with its anterior and posterior part. `strength` is a factor of the deformation; 1 moves the brain's voxels
-    by about 4 % of the field of view at most. The two images have a noise and a coil profile each.
+    `anatomy`: "brain", a slice (two sides) or a volume (three) of T1 without coats; "brain_family_b",
+    another population: T2, slices by the second scanner, volumes with wider ventricles; "hippocampus" (three
+    sides) with its anterior and posterior part. `strength` is a factor of the deformation; 1 moves the voxels
+    of a brain by up to 4 to 10 % of the field of view. The images have a noise and a coil profile each.
 
     Returns, for `shape` of rank R:
 
@@ -58,7 +58,9 @@ def deformed_pair(
     rank = len(shape)
     chance = Chance(pair_key, _numbers(rank), {"profile": (2, 2)}, shape)
     move = _deformation(chance, shape, strength)
-    places = jnp.stack(jnp.meshgrid(*(jnp.arange(side, dtype=jnp.float32) for side in shape), indexing="ij"), -1)
+    places = jnp.stack(
+        jnp.meshgrid(*(jnp.arange(side, dtype=jnp.float32) for side in shape), indexing="ij"), -1
+    )
     pulled = move(places)
     fixed = _sample(image, pulled, 1)
     fixed_labels = _sample(labels, pulled, 0)
@@ -118,9 +120,9 @@ def _deformation(chance: Chance, shape: tuple[int, ...], strength: float | jax.A
     radii = sides.min() * (0.12 + 0.22 * numbers[:, rank] ** 2)
     direction = chance.normal("bumps").reshape(BUMPS, 2 * rank + 2)[:, rank + 1 : -1]
     direction = direction / (jnp.linalg.norm(direction, axis=-1, keepdims=True) + 1e-6)
-    # Laplace distributed: most bumps are weak and a few strong.
-    laplace = -jnp.log(1 - jnp.clip(numbers[:, -1], 0, 0.999)) * 0.30
-    slope = LARGEST_SLOPE * jnp.tanh(strength * laplace / LARGEST_SLOPE)
+    # Exponentially distributed: most bumps are weak and a few strong. In a plane more of them overlap.
+    heavy = -jnp.log(1 - jnp.clip(numbers[:, -1], 0, 0.999)) * (0.13 if rank == 2 else 0.26)
+    slope = LARGEST_SLOPE * jnp.tanh(strength * heavy / LARGEST_SLOPE)
     pushes = direction * (slope * radii / STEEPEST_SLOPE)[:, None]
 
     def move(points: jax.Array) -> jax.Array:
@@ -151,7 +153,11 @@ def sheet(keys: jax.Array) -> dict[str, jax.Array]:
 
     def draw(key: jax.Array) -> dict[str, jax.Array]:
         rows = {}
-        for anatomy, shape in (("brain", (96, 96)), ("brain_family_b", (96, 96)), ("hippocampus", (48, 64, 48))):
+        for anatomy, shape in (
+            ("brain", (96, 96)),
+            ("brain_family_b", (96, 96)),
+            ("hippocampus", (48, 64, 48)),
+        ):
             pair = deformed_pair(key, shape, anatomy=anatomy)
             cut = (slice(None),) * 2 if len(shape) == 2 else (slice(None), slice(None), shape[2] // 2)
             rows[f"{anatomy}, fixed"] = pair["fixed"][cut][..., 0]

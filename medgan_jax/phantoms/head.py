@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medgan_jax.phantoms.head_anatomy import LABELS, LESION, SMALLEST_GRID, HeadChance, Layer, anatomy
+from medgan_jax.phantoms.head_anatomy import LABELS as LABELS
+from medgan_jax.phantoms.head_anatomy import LESION, SMALLEST_GRID, HeadChance, Layer, anatomy
 
 Contrast = Literal["t1", "t2", "pd"]
 

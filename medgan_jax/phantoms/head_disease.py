@@ -78,7 +78,7 @@ def tumour(chance: Chance, size: float | jax.Array, mass_effect: float | jax.Arr
 def demyelinated_lesions(chance: Chance, head: Anatomy) -> tuple[jax.Array, jax.Array]:
     """Signed distance to the lesions of multiple sclerosis, and their demyelination in 0 to 1, `(N, N)` each.
 
-    3 to 14 ovoids of 1 to 5 mm radius, two of three beside the ventricles and pointing at them, the others
+    3 to 14 ovoids of 2 to 8 mm radius, two of three beside the ventricles and pointing at them, the others
     farther out, all cut off where white matter ends.
     """
     u = chance.uniform("lesions")
@@ -88,7 +88,7 @@ def demyelinated_lesions(chance: Chance, head: Anatomy) -> tuple[jax.Array, jax.
     # Beside the lateral ventricles in front and behind, seldom at the sides, where the basal ganglia are.
     distance = jnp.where(far < 0.65, 0.75 + 0.45 * reach, 1.2 + 0.45 * reach)
     across, along = 0.27 * distance * jnp.cos(angle), 0.36 * distance * jnp.sin(angle)
-    wide = 0.010 + 0.022 * wide * wide
+    wide = 0.015 + 0.028 * wide * wide
     long = wide * (1.1 + 0.9 * long)
     tilt = jnp.arctan2(along, across) + 0.5 * (turn - 0.5)
     spots = jax.vmap(lambda *spot: ellipse(head.x, head.y, spot[:2], spot[2:4], spot[4]))

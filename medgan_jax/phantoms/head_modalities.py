@@ -2,12 +2,12 @@
 
 MR signals follow from proton density, T1, T2 and R2' (near 1.5 T) and the protocol: inversion recovery
 `PD |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2)` (spin echo: TI = 0) or the spoiled gradient echo
-`PD sin(a) (1 - E1) / (1 - cos(a) E1) exp(-TE/T2*)`, `E1 = exp(-TR/T1)`. Contrast agent adds to 1/T1 where the
-blood-brain barrier is broken and in blood. Hounsfield units and standardised uptake values (fluorodeoxyglucose)
-are textbook values of adults at 120 kV and at one hour after injection.
+`PD sin(a) (1 - E1) / (1 - cos(a) E1) exp(-TE/T2*)`, `E1 = exp(-TR/T1)`. Contrast agent adds to 1/T1 where
+the blood-brain barrier is broken and in blood. Hounsfield units and standardised uptake values
+(fluorodeoxyglucose) are textbook values of adults at 120 kV and at one hour after injection.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import jax
@@ -48,7 +48,7 @@ GRADIENT_PROTOCOLS = {
 # R2' in 1/s where it is not that of other tissues: iron of deep grey matter and old blood.
 FIELD_RELAXATION = {"pallidum": 18.0, "deep_grey": 9.0, "white_matter": 7.0, "csf": 0.5, "haemorrhage": 70.0}
 OTHER_FIELD_RELAXATION = 5.0
-# Relaxation rate that contrast agent adds, 1/s, and the share of fresh spins that blood brings to the angiogram.
+# Relaxation rate that contrast agent adds, 1/s. Signal of blood with it, and in the angiogram.
 AGENT = {"enhancing": 2.2, "skin": 0.5, "muscle": 0.4, "core": 0.06}
 BLOOD_AFTER_AGENT, FRESH_BLOOD = 0.62, 0.30
 
@@ -84,7 +84,7 @@ def tissue_values(
     """The value of each tissue of `VALUES` in one subject: MR signal, HU, uptake or share of myelin.
 
     protocol: three standard normal numbers, deviations of the protocol by 4 %; relaxation: two for each of
-    `RELAXING`, deviations of T1 and T2 by 4 %, or of the other values by 3 % of theirs.
+    `RELAXING`, deviations of T1 and T2 by 4 %, of the ill by 12 %, or of the other values by 3 % of theirs.
     """
     if modality in MR:
         return _signals(modality, protocol, relaxation, second_scanner)
@@ -98,7 +98,8 @@ def _signals(
     modality: str, protocol: jax.Array, relaxation: jax.Array, second_scanner: bool | jax.Array
 ) -> dict[str, jax.Array]:
     density, t1, t2 = np.array(list(RELAXING.values())).T
-    scatter = jnp.exp(0.04 * relaxation).reshape(2, len(RELAXING))
+    spread = np.array([0.12 if tissue in DISEASED else 0.04 for tissue in RELAXING])
+    scatter = jnp.exp(spread * relaxation.reshape(2, len(RELAXING)))
     t1, t2 = t1 * scatter[0], t2 * scatter[1]
     agent = np.array([AGENT.get(tissue, 0.0) for tissue in RELAXING]) / 1000
     if modality in GRADIENT_PROTOCOLS:
@@ -134,6 +135,24 @@ def _gradient_echo(density: jax.Array, t1: jax.Array, rate: jax.Array, times: ja
     repetition, echo, angle = times[0], times[1], times[2] * jnp.pi / 180
     left = jnp.exp(-repetition / t1)
     return density * jnp.sin(angle) * (1 - left) / (1 - jnp.cos(angle) * left) * jnp.exp(-echo * rate)
+
+
+def shares(covers: Iterable[tuple[jax.Array, str]]) -> dict[str, jax.Array]:
+    """How much of each voxel every tissue has after painting `covers` `(*shape)` in 0 to 1 in their order.
+
+    What is left to none is air. Values of a modality times shares, summed, are its image.
+    """
+    left, found = 1.0, {}
+    for cover, tissue in reversed(list(covers)):
+        found[tissue] = found.get(tissue, 0.0) + left * cover
+        left = left * (1 - cover)
+    return found | {"air": found.get("air", 0.0) + left}
+
+
+def mixture(values: Sequence[Mapping[str, jax.Array]], parts: Mapping[str, jax.Array]) -> jax.Array:
+    """Images `(M, *shape)` of M modalities from values of tissues and `shares`."""
+    table = jnp.array([[each[tissue] for tissue in parts] for each in values])
+    return jnp.tensordot(table, jnp.stack(list(parts.values())), axes=1, precision="highest")
 
 
 def acquire(

@@ -3,19 +3,19 @@
 The subjects are those of `head`: a key gives the same head here, with arteries besides. Modalities, with the
 units of their channel of `image`:
 
-* MR: t1, t2, pd, flair, t1c (with contrast agent), gre, swi (gradient echoes), mra (time of flight): magnitude,
-  largest value about 1. Air and bone are dark alike.
+* MR: t1, t2, pd, flair, t1c (with contrast agent), gre, swi (gradient echoes), mra (time of flight):
+  magnitude, largest value about 1. Air and bone are dark alike.
 * ct: Hounsfield units; window -40 to 120 for the brain, -1000 to 1500 for all.
 * pet: uptake of glucose (SUV), 5.5 mm wide at half height; white matter 2.6, grey matter about 8.
 * myelin: share of myelin relative to normal white matter, as positron emission shows it, 2.5 mm wide.
 
-The population (mean, SD) beyond that of `head`: T1 and T2 4 % and protocols 4 %; coil profile of each MR image
-9 %, 20 % under the second scanner; uptake and attenuation of tissues 3 %, uptake of regions of the cortex
-9 %, myelin of regions of white matter 9 %, which T1 and T2 show by a third; calcified choroid plexus in every
-third subject; noise of MR, CT and PET 30 %. Diseases: `head_disease`. Arteries: `head_vessels`.
+The population (mean, SD) beyond that of `head`: T1 and T2 4 % and protocols 4 %; coil profile of each MR
+image 9 %, 20 % under the second scanner; uptake and attenuation of tissues 3 %, uptake of regions of the
+cortex 9 %, myelin of regions of white matter 9 %, which T1 and T2 show by a third; calcified choroid plexus
+in every third subject; noise of MR, CT and PET 30 %. Diseases: `head_disease`. Arteries: `head_vessels`.
 
-The second scanner has other protocols (T1 by spin echo), twice the noise, stronger profiles, a point spread of
-1.0 instead of 0.4 mm, and compresses intensities by the power 0.8. Only MR differs.
+The second scanner has other protocols (T1 by spin echo), twice the noise, stronger profiles, a point spread
+of 0.9 instead of 0.4 mm, and compresses intensities by the power 0.8. Only MR differs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,27 +23,31 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from medgan_jax.phantoms import head_disease, head_vessels
 from medgan_jax.phantoms.chance import Chance
 from medgan_jax.phantoms.head import texture_and_profile
 from medgan_jax.phantoms.head_anatomy import LABELS as HEALTHY_LABELS
 from medgan_jax.phantoms.head_anatomy import (
-    CSF,
     LESION,
     SKULL,
     SMALLEST_GRID,
-    VENTRICLE,
     WHITE_MATTER,
     Anatomy,
     HeadChance,
     anatomy,
     ellipse,
 )
-from medgan_jax.phantoms.head_modalities import MR, RELAXING, Modality, acquire, tissue_values
-from medgan_jax.phantoms.shapes import average, blur, paint
-from medgan_jax.phantoms.tasks import Task
+from medgan_jax.phantoms.head_modalities import (
+    MR,
+    RELAXING,
+    Modality,
+    acquire,
+    mixture,
+    shares,
+    tissue_values,
+)
+from medgan_jax.phantoms.shapes import average, blur
 
 Disease = Literal["none", "multiple_sclerosis", "tumour", "contusion"]
 
@@ -63,6 +67,9 @@ MODALITIES = get_args(Modality)
 FIELD_OF_VIEW = 240.0
 SPREADS = {"ct": 0.5, "pet": 5.5 / 2.355, "myelin": 2.5 / 2.355}
 MR_SPREAD, SECOND_MR_SPREAD = 0.4, 0.9
+# How much brighter a modality shows tracts with more myelin and gyri with more uptake, per SD.
+TRACTS = {"myelin": 0.09, "t1": 0.03, "t1c": 0.02, "t2": -0.03, "pd": -0.01, "flair": -0.03}
+GYRI = {"pet": 0.09}
 NUMBERS = {
     "relaxation": 2 * len(RELAXING),
     "protocol": 3 * len(MODALITIES),
@@ -134,7 +141,7 @@ def head_study(
     common = HeadChance(subject_key, grid)
     texture = _texture(common)
     scene = _scene(common, chance, grid, disease, present, tumour_size, mass_effect)
-    clean = {each: _clean(each, scene, chance, texture, second_scanner) for each in modalities}
+    clean = _clean(modalities, scene, chance, texture, second_scanner)
     clean = {each: average(drawn, factor) for each, drawn in clean.items()}
     masks = {name: mask[factor // 2 :: factor, factor // 2 :: factor] for name, mask in scene.masks.items()}
     labels = scene.labels[factor // 2 :: factor, factor // 2 :: factor]
@@ -159,8 +166,8 @@ def head_effect(
     """A slice with a known effect of disease, and the map of it: for visual attribution.
 
     `subtype` (it may be traced) 0 is healthy; 1 and 2 have wider ventricles, and white matter that fades in
-    front (1) or behind (2). `strength` scales the fading, not the ventricles; at 1 the white matter has gone a
-    third of the way to a lesion's signal.
+    front (1) or behind (2). `strength` scales the fading, not the ventricles; at 1 the white matter has gone
+    a third of the way to a lesion's signal.
 
     Returns `image` `(H, W, 1)`; `effect_map` `(H, W, 1)`: what the effect added to the noiseless image;
     `effect_mask` `(H, W)`: bool, where that is more than a tenth of its maximum and the noise; `brain_mask`.
@@ -176,7 +183,7 @@ def head_effect(
         texture = _texture(common)
         kind = jnp.where(ill, subtype, 0)
         scene = _scene_of_effect(common, chance, grid, kind, strength)
-        drawn[ill] = average(_clean(modality, scene, chance, texture, False), factor)
+        drawn[ill] = average(_clean((modality,), scene, chance, texture, False)[modality], factor)
     peak = jnp.max(drawn[False])
     image = _acquired(chance, {modality: drawn[True]}, False, noise)[modality]
     if modality in MR:
@@ -258,9 +265,7 @@ def _scene_of_effect(
     inside = jnp.where(subtype == 2, behind, front) + 0.01 * chance.field("ragged")[0]
     inside = jnp.where(subtype > 0, jnp.minimum(inside, head.white), -1.0)
     fade = 0.34 * strength * jnp.exp(0.15 * deviates[1]) * jax.nn.sigmoid(inside / 0.015)
-    return _compose(
-        chance, head, grid, [(inside, "lesion", WHITE_MATTER)], [], True, fades={"lesion": fade}
-    )
+    return _compose(chance, head, grid, [(inside, "lesion", WHITE_MATTER)], [], True, fades={"lesion": fade})
 
 
 def _compose(
@@ -281,7 +286,9 @@ def _compose(
         [(jnp.where(present, inside, -1.0), tissue, label) for inside, tissue, label in layers]
         for layers in (within, over)
     )
-    layers = head.layers + [(head.sinus, "air", SKULL)] + within + head.deep + over + vessels
+    layers = [*head.layers, (head.sinus, "air", SKULL), *within, *head.deep, *over, *vessels]
+    distances = jax.lax.optimization_barrier(jnp.stack([inside for inside, _, _ in layers]))
+    layers = [(inside, *rest) for inside, (_, *rest) in zip(distances, layers, strict=True)]
     labels = jnp.zeros((grid, grid), jnp.int32)
     for inside, _, label in layers:
         labels = jnp.where(inside > 0, label, labels)
@@ -299,39 +306,48 @@ def _compose(
 
 
 def _clean(
-    modality: Modality, scene: _Scene, chance: Chance, texture: jax.Array, second_scanner: bool | jax.Array
-) -> jax.Array:
-    """The image `(N, N)` of one modality without noise."""
+    modalities: Sequence[Modality],
+    scene: _Scene,
+    chance: Chance,
+    texture: jax.Array,
+    second_scanner: bool | jax.Array,
+) -> dict[str, jax.Array]:
+    """The images `(N, N)` of modalities without noise."""
+    region = chance.field("region")
+    parts = shares(scene.covers)
+    for tissue, fade in scene.fades.items():
+        parts["white_matter"] += (1 - fade) * parts[tissue]
+        parts[tissue] *= fade
+    # Myelin varies from tract to tract, uptake from gyrus to gyrus.
+    parts["tracts"] = parts["white_matter"] * region[0]
+    parts["gyri"] = parts["cortex"] * region[1]
+    values = [_values(each, scene, chance, second_scanner) for each in modalities]
+    painted = mixture(values, parts)
+    return {
+        modality: _imperfect(modality, drawn, scene, chance, texture, second_scanner)
+        for modality, drawn in zip(modalities, painted, strict=True)
+    }
+
+
+def _values(
+    modality: Modality, scene: _Scene, chance: Chance, second_scanner: bool | jax.Array
+) -> dict[str, jax.Array]:
+    """Values of tissues, and what tracts and gyri add at one standard deviation of their variation."""
     number = MODALITIES.index(modality)
     protocol = chance.normal("protocol")[3 * number : 3 * number + 3]
     values = tissue_values(modality, protocol, chance.normal("relaxation"), second_scanner)
+    values["tracts"] = TRACTS.get(modality, 0.0) * values["white_matter"]
+    values["gyri"] = GYRI.get(modality, 0.0) * values["cortex"]
     if modality == "pet":
-        values |= {tissue: values["white_matter"] * scene.uptake for tissue in ("core", "enhancing")}
+        values |= dict.fromkeys(("core", "enhancing"), values["white_matter"] * scene.uptake)
     if modality == "ct":
         calcium = jnp.maximum(chance.normal("calcium")[0] - 0.4, 0)
-        values |= {"choroid_plexus": values["choroid_plexus"] + 160 * jnp.tanh(calcium)}
-    region = chance.field("region")
-    grid = texture.shape[0]
-    drawn = jnp.full((grid, grid), values["air"])
-    for cover, tissue in scene.covers:
-        value = values[tissue]
-        if tissue in scene.fades:
-            value = values["white_matter"] + scene.fades[tissue] * (value - values["white_matter"])
-        if tissue in ("white_matter", "lesion"):
-            # Myelin varies from tract to tract; relaxation follows it.
-            value = value * (1 + _MYELIN_SHOWS.get(modality, 0.0) * region[0])
-        if modality == "pet" and tissue in ("cortex", "deep_grey"):
-            value = value * (1 + 0.09 * region[1])
-        drawn = drawn + cover * (value - drawn)
-    return _imperfect(modality, number, drawn, scene, chance, texture, second_scanner)
-
-
-_MYELIN_SHOWS = {"myelin": 0.09, "t1": 0.03, "t1c": 0.02, "t2": -0.03, "pd": -0.01, "flair": -0.03}
+        values["choroid_plexus"] = values["choroid_plexus"] + 160 * jnp.tanh(calcium)
+    return values
 
 
 def _imperfect(
     modality: Modality,
-    number: int,
     drawn: jax.Array,
     scene: _Scene,
     chance: Chance,
@@ -341,7 +357,7 @@ def _imperfect(
     """Texture, coil profile and point spread of a modality."""
     pixel = FIELD_OF_VIEW / drawn.shape[0]
     if modality in MR:
-        profile = chance.field("profile")[number]
+        profile = chance.field("profile")[MODALITIES.index(modality)]
         strength = jnp.where(second_scanner, 0.20, 0.09)
         drawn = drawn * texture * jnp.exp(strength * profile)
         sharp, soft = (blur(drawn, (width / pixel,) * 2) for width in (MR_SPREAD, SECOND_MR_SPREAD))
@@ -385,9 +401,10 @@ def sheet(keys: jax.Array) -> dict[str, jax.Array]:
         shown = _shown(drawn["image"], tumour)
         rows |= {f"tumour, {name}": image for name, image in zip(tumour, shown, strict=True)}
         rows["tumour, regions"] = drawn["tumour_mask"].sum(-1) / 3
-        ill = head_study(key, 192, modalities=("t1", "flair", "myelin"), disease="multiple_sclerosis")
-        shown = _shown(ill["image"], ("t1", "flair", "myelin"))
-        rows |= {f"sclerosis, {name}": each for name, each in zip(("t1", "flair", "myelin"), shown, strict=True)}
+        sclerosis = ("t1", "flair", "myelin")
+        ill = head_study(key, 192, modalities=sclerosis, disease="multiple_sclerosis")
+        shown = _shown(ill["image"], sclerosis)
+        rows |= {f"sclerosis, {name}": image for name, image in zip(sclerosis, shown, strict=True)}
         blow = head_study(key, 192, modalities=("flair", "gre"), disease="contusion")["image"]
         rows |= {"contusion, flair": blow[..., 0], "contusion, gre": blow[..., 1]}
         other = head_study(key, 192, modalities=("t1", "flair"), second_scanner=True)["image"]

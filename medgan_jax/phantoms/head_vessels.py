@@ -16,7 +16,10 @@ COURSES = {
     "opercular": (((0.33, -0.06), (0.39, -0.02), (0.46, 0.01), (0.50, 0.07), (0.47, 0.19)), 0.0070),
     "frontal_branch": (((0.32, -0.12), (0.38, -0.22), (0.43, -0.30), (0.41, -0.40), (0.34, -0.50)), 0.0065),
     "parietal_branch": (((0.31, 0.09), (0.37, 0.19), (0.40, 0.30), (0.34, 0.42), (0.24, 0.54)), 0.0065),
-    "anterior_cerebral": (((0.012, -0.30), (0.015, -0.38), (0.010, -0.47), (0.02, -0.55), (0.07, -0.60)), 0.0078),
+    "anterior_cerebral": (
+        ((0.01, -0.30), (0.02, -0.38), (0.01, -0.47), (0.02, -0.55), (0.07, -0.60)),
+        0.0078,
+    ),
     "posterior_cerebral": (((0.07, 0.25), (0.10, 0.31), (0.07, 0.38), (0.03, 0.46), (0.08, 0.57)), 0.0078),
     "perforators": (((0.13, -0.15), (0.15, -0.11), (0.17, -0.07), (0.18, -0.03), (0.19, 0.0)), 0.0016),
 }
@@ -26,7 +29,7 @@ FIELDS = {"meander": (24, 2)}
 
 
 def arteries(chance: Chance, head: Anatomy) -> jax.Array:
-    """Signed distance `(N, N)` to arteries in fissures and sulci, perforators, and vessels that cross the slice.
+    """Signed distance `(N, N)` to arteries in fissures and sulci, perforators, and vessels across the slice.
 
     Mean and SD: points of a course 2.2 mm apart from the mean course, radii 18 % and falling to 55 %.
     """
@@ -53,11 +56,15 @@ def arteries(chance: Chance, head: Anatomy) -> jax.Array:
     return jnp.maximum(jnp.maximum(surface, inside), _crossings(chance, head))
 
 
-def _tube(x, y, start, end, first, last) -> jax.Array:
+def _tube(
+    x: jax.Array, y: jax.Array, start: jax.Array, end: jax.Array, first: jax.Array, last: jax.Array
+) -> jax.Array:
+    """Signed distance `(N, N)` to a tube between two points, its radius going from `first` to `last`."""
     along = end - start
     place = ((x - start[0]) * along[0] + (y - start[1]) * along[1]) / (jnp.sum(along * along) + 1e-9)
     place = jnp.clip(place, 0, 1)
-    return first + place * (last - first) - norm(x - start[0] - place * along[0], y - start[1] - place * along[1])
+    distance = norm(x - start[0] - place * along[0], y - start[1] - place * along[1])
+    return first + place * (last - first) - distance
 
 
 def _crossings(chance: Chance, head: Anatomy) -> jax.Array:

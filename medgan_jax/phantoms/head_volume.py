@@ -1,8 +1,8 @@
-"""A head in three dimensions, registered in every modality of `head_study`: brain with or without its coats.
+"""A head in three dimensions, registered in every modality of `head_study`: brain with or without coats.
 
-Axes are (z, y, x): from the neck to the vertex, from front to back, and across. The field of view is a cube of
-200 mm whatever the shape, so that thin stacks have thick slices. Volumes of fewer than 48 voxels along an axis
-are averages of finer ones.
+Axes are (z, y, x): from the neck to the vertex, from front to back, and across. The field of view is a cube
+of 200 mm whatever the shape, so that thin stacks have thick slices. Volumes of fewer than 48 voxels along an
+axis are averages of finer ones.
 
 Nested, bent ellipsoids make the coats and the brain; sulci run along the zero surfaces of two smooth random
 fields, besides the interhemispheric and lateral fissures; cortex is what lies within its thickness of them.
@@ -36,7 +36,15 @@ from medgan_jax.phantoms.head_anatomy import (
     WHITE_MATTER,
     Layer,
 )
-from medgan_jax.phantoms.head_modalities import MR, RELAXING, Modality, acquire, tissue_values
+from medgan_jax.phantoms.head_modalities import (
+    MR,
+    RELAXING,
+    Modality,
+    acquire,
+    mixture,
+    shares,
+    tissue_values,
+)
 from medgan_jax.phantoms.head_study import CORE, ENHANCING, MODALITIES, OEDEMA, SPREADS
 from medgan_jax.phantoms.shapes import blur, distance_to_zero, ellipsoid, grid, norm, tube
 
@@ -127,8 +135,8 @@ def head_volume(
     if not coats:
         labels = jnp.where(inside_brain, labels, 0)
     images = []
-    for modality in modalities:
-        drawn = _clean(modality, chance, layers, fine, second_scanner)
+    clean = _clean(modalities, chance, layers, fine, second_scanner)
+    for modality, drawn in zip(modalities, clean, strict=True):
         if not coats:
             drawn = jnp.where(inside_brain, drawn, -1000.0 if modality == "ct" else 0.0)
         images.append(_acquired(modality, chance, _averaged(drawn, factors), second_scanner, noise))
@@ -221,7 +229,8 @@ def _cortex(
     joined = 1 - norm((y + 0.02) / 0.42, (z - 0.0) / 0.30)
     fissure = norm(across, jnp.maximum(joined * 0.3, 0)) - 0.006 - 0.005 * age
     ends = jnp.maximum(jnp.abs(y + 0.02) - 0.34, 0)
-    lateral = norm(z - 0.02 - 0.42 * y - 0.05 * ragged[1] - 0.04 * smooth[0], jnp.maximum(0.38 - across, 0), ends)
+    bent = z - 0.02 - 0.42 * y - 0.05 * ragged[1] - 0.04 * smooth[0]
+    lateral = norm(bent, jnp.maximum(0.38 - across, 0), ends)
     pia = jnp.minimum(jnp.minimum(cerebrum, fissure), lateral - 0.006 - 0.008 * age)
     hull = jnp.minimum(cerebrum, fissure)
     width = 0.004 + 0.012 * age + 0.004 * smooth[2]
@@ -238,9 +247,7 @@ def _deep_structures(place: tuple, side: tuple, width: jax.Array, ragged: jax.Ar
     def pipe(*points: tuple) -> jax.Array:
         """A tube through points (z, y, x, radius)."""
         pieces = itertools.pairwise(points)
-        tubes = [
-            tube(side, a[:3], b[:3], (width * a[3], width * b[3])) for a, b in pieces
-        ]
+        tubes = [tube(side, a[:3], b[:3], (width * a[3], width * b[3])) for a, b in pieces]
         return functools.reduce(jnp.maximum, tubes)
 
     lateral = pipe(
@@ -295,39 +302,50 @@ def _ill(chance: Chance, brain: _Brain, disease: Disease, present: bool | jax.Ar
     core = ellipsoid(brain.place, centre, [share * each for each in radii]) + 0.12 * radius * ragged[1]
     core = jnp.minimum(core, brain.pia)
     ring = jnp.minimum(core - 0.004, rim * jnp.exp(0.3 * ragged[0]) - core)
-    ill = [(jnp.maximum(oedema, core), "oedema", OEDEMA), (core, "core", CORE), (ring, "enhancing", ENHANCING)]
+    whole = jnp.maximum(oedema, core)
+    ill = [(whole, "oedema", OEDEMA), (core, "core", CORE), (ring, "enhancing", ENHANCING)]
     return [(jnp.where(present, inside, -1.0), tissue, label) for inside, tissue, label in ill]
 
 
 def _clean(
-    modality: Modality,
+    modalities: Sequence[Modality],
     chance: Chance,
     layers: list[Layer],
     shape: tuple[int, ...],
     second_scanner: bool | jax.Array,
-) -> jax.Array:
-    """The volume of one modality on the fine grid, without noise."""
-    number = MODALITIES.index(modality)
-    protocol = chance.normal("protocol")[3 * number : 3 * number + 3]
-    values = tissue_values(modality, protocol, chance.normal("relaxation"), second_scanner)
-    values["brain_stem"] = 0.75 * values["white_matter"] + 0.25 * values["deep_grey"]
+) -> list[jax.Array]:
+    """The volumes of modalities on the fine grid, without noise."""
     soft = 1.2 * 2 / max(shape)
-    drawn = jnp.full(shape, values["air"])
-    for inside, tissue, _ in layers:
-        drawn = drawn + jnp.clip(0.5 + inside / soft, 0, 1) * (values[tissue] - drawn)
-    if modality in MR:
-        strength = jnp.where(second_scanner, 0.20, 0.09)
-        drawn = drawn * jnp.exp(0.04 * chance.field("grain")[0] + strength * chance.field("profile")[number])
-        blurred = blur(drawn, [0.9 * side / FIELD_OF_VIEW for side in shape])
-        return jnp.where(second_scanner, blurred, drawn)
-    return blur(drawn, [SPREADS[modality] * side / FIELD_OF_VIEW for side in shape])
+    parts = shares((jnp.clip(0.5 + inside / soft, 0, 1), tissue) for inside, tissue, _ in layers)
+    # The brain stem's tracts and nuclei are too fine to tell apart.
+    stem = parts.pop("brain_stem")
+    parts["white_matter"] += 0.75 * stem
+    parts["deep_grey"] += 0.25 * stem
+    numbers = [MODALITIES.index(modality) for modality in modalities]
+    protocols = [chance.normal("protocol")[3 * number : 3 * number + 3] for number in numbers]
+    values = [
+        tissue_values(modality, protocol, chance.normal("relaxation"), second_scanner)
+        for modality, protocol in zip(modalities, protocols, strict=True)
+    ]
+    painted = mixture(values, parts)
+    texture = 0.04 * chance.field("grain")[0]
+    strength = jnp.where(second_scanner, 0.20, 0.09)
+    images = []
+    for modality, number, drawn in zip(modalities, numbers, painted, strict=True):
+        if modality in MR:
+            drawn = drawn * jnp.exp(texture + strength * chance.field("profile")[number])
+            blurred = blur(drawn, [0.9 * side / FIELD_OF_VIEW for side in shape])
+            images.append(jnp.where(second_scanner, blurred, drawn))
+        else:
+            images.append(blur(drawn, [SPREADS[modality] * side / FIELD_OF_VIEW for side in shape]))
+    return images
 
 
 def _averaged(volume: jax.Array, factors: Sequence[int]) -> jax.Array:
     """Means over as many voxels along each axis."""
     for axis, factor in enumerate(factors):
-        shape = volume.shape
-        volume = volume.reshape(*shape[:axis], shape[axis] // factor, factor, *shape[axis + 1 :]).mean(axis + 1)
+        before, side, after = volume.shape[:axis], volume.shape[axis], volume.shape[axis + 1 :]
+        volume = volume.reshape(*before, side // factor, factor, *after).mean(axis + 1)
     return volume
 
 

@@ -1,14 +1,14 @@
 """T1-weighted crops round a procedural hippocampus with its anterior and posterior part.
 
-Axes are (x, y, z) as files of brain crops have them: towards the midline, to the front, and upwards. The field
+Axes are (x, y, z) as files of brain crops have them: towards the midline, to the front, and up. The field
 of view is 48 by 64 by 48 mm at every shape. The hippocampus is a bent tube with a bulging head and a thin
 tail; round it lie the amygdala, the parahippocampal gyrus and cortex of like brightness, the temporal horn,
 the cistern and the midbrain, so that brightness alone does not find it.
 
-The population (mean, SD), set beside crops of the Medical Segmentation Decathlon's task 4: volume 3400 (350)
-cubic mm, a little more than half of it anterior; length 39 (2) mm; place 1.2 mm and pose 0.06 rad; every border
-bent by 1.0 mm; atrophy, uniform, widens the temporal horn; white matter 0.88, grey 0.50, fluid 0.15 of the
-brightest, each 4 %; coil profile 8 %; texture 4 %; noise 2.5 % (30 %).
+The population (mean, SD), set beside crops of the Medical Segmentation Decathlon's task 4: volume 3400
+(350) cubic mm, half of it anterior; length 39 (2) mm; place 1.2 mm and pose 0.06 rad; every border bent by
+1.0 mm; atrophy widens the temporal horn; white matter 0.88, grey 0.50, fluid 0.15 of the brightest, each 4 %;
+coil profile 8 %; texture 4 %; noise 2.5 % (30 %).
 
 Lengths are in millimetres.
 """
@@ -50,7 +50,7 @@ def hippocampus_volume(
     `atrophy` in 0 to 1 (it may be traced) thins the hippocampus by up to 15 % and widens the horn. `noise` is
     relative to the brightest voxel.
 
-    Returns `image` `(*shape, 1)`: float32 magnitude in about [0, 1]; `labels` `(*shape)`: int32, see `LABELS`.
+    Returns `image` `(*shape, 1)`: float32 magnitude, about 0 to 1; `labels` `(*shape)`: int32, see `LABELS`.
     Raises `ValueError` for a shape that has not three sides of at least 16 voxels.
     """
     if len(shape) != 3 or min(shape) < 16:

@@ -1,4 +1,4 @@
-"""Computed tomography of a procedural spine: labelled vertebrae, ribs and the trunk, in a cropped field of view.
+"""Computed tomography of a procedural spine: labelled vertebrae, ribs and trunk, in a cropped field of view.
 
 Every subject is a pure function of a key. Volumes are in Hounsfield units, axes (z, y, x): from the feet
 upwards, from front to back, and across, with voxels of equal sides. The field of view shows a random part of
@@ -14,7 +14,8 @@ every eighth; density of spongy bone 170 (45) HU; width of bodies 6 %; pose 0.05
 """
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ import numpy as np
 
 from medgan_jax.phantoms.chance import Chance
 from medgan_jax.phantoms.shapes import blur, norm
+from medgan_jax.phantoms.tasks import Task
 
 NAMES = (
     *(f"C{number}" for number in range(1, 8)),
@@ -45,7 +47,17 @@ TABLE = {
     "transverse": (34.0, 30.0, 36.0, 29.0, 22.0, 38.0, 42.0),
 }
 # Place of the centres behind a vertical line, mm, at levels of a column.
-CURVE = ((-3, -8.0), (0, -8.0), (3, -14.0), (6, -2.0), (12, 27.0), (18, 6.0), (21, -15.0), (23, -8.0), (27, 34.0))
+CURVE = (
+    (-3, -8.0),
+    (0, -8.0),
+    (3, -14.0),
+    (6, -2.0),
+    (12, 27.0),
+    (18, 6.0),
+    (21, -15.0),
+    (23, -8.0),
+    (27, 34.0),
+)
 
 NUMBERS = {
     "stature": 1,
@@ -255,20 +267,26 @@ def _vertebrae(
     spine = jnp.minimum(spine, jnp.minimum(from_canal - 0.6 * canal, 0.75 * canal + spinous - from_canal))
     side = jnp.abs(across)
     swept = from_canal - 0.25 * jnp.maximum(side - canal, 0)
-    wing = jnp.minimum(4.5 - norm(swept, 0.8 * (up - 0.1 * pitch)), jnp.minimum(side - canal, transverse - side))
+    wing = jnp.minimum(
+        4.5 - norm(swept, 0.8 * (up - 0.1 * pitch)), jnp.minimum(side - canal, transverse - side)
+    )
     processes = jnp.maximum(jnp.maximum(arch, spine), wing)
     sacrum = jnp.minimum(radial, (VERTEBRAE + 3.4 - level) * 20) + (38 - 7 * (level - VERTEBRAE)) * jnp.clip(
         1 - jnp.abs(behind) / (1.2 * depth), 0, 1
     ) * (side > 0.4 * width)
     sacrum = jnp.minimum(sacrum, (62 - 13 * jnp.maximum(level - VERTEBRAE, 0)) - side)
-    bone = jnp.where(sacral, jnp.where(level < VERTEBRAE + 3.4, sacrum, OUTSIDE), jnp.maximum(body, processes))
+    bone = jnp.where(
+        sacral, jnp.where(level < VERTEBRAE + 3.4, sacrum, OUTSIDE), jnp.maximum(body, processes)
+    )
     bone = jnp.where(level < -0.6, OUTSIDE, bone)
     labels = jnp.where(sacral, SACRUM, number.astype(jnp.int32) + 1)
     # Plates at the ends and a shell around are compact.
     return bone, jnp.maximum(body, jnp.where(sacral, sacrum, OUTSIDE)) - 2.5, jnp.where(bone > 0, labels, 0)
 
 
-def _ribs(chance: Chance, column: dict, level: jax.Array, z: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+def _ribs(
+    chance: Chance, column: dict, level: jax.Array, z: jax.Array, y: jax.Array, x: jax.Array
+) -> jax.Array:
     """Signed distance `(D, H, W)` to twelve pairs of ribs and the sternum."""
     half_width, half_depth, centre = _thorax(chance, level)
     right, down = x / half_width, (y - centre) / half_depth
@@ -284,11 +302,15 @@ def _ribs(chance: Chance, column: dict, level: jax.Array, z: jax.Array, y: jax.A
     shell = 0.8 * half_depth * (1 - radius)
     rib = 5.0 - norm(1.3 * (shell - 5), 0.8 * off)
     last = FIRST_LUMBAR - 1
-    reach = jnp.where(number >= last - 1, 1.2 - 0.5 * (number - last + 1), 2.5 - 0.05 * (number - FIRST_THORACIC))
+    reach = jnp.where(
+        number >= last - 1, 1.2 - 0.5 * (number - last + 1), 2.5 - 0.05 * (number - FIRST_THORACIC)
+    )
     rib = jnp.where((number >= FIRST_THORACIC) & (number <= last), rib, OUTSIDE)
     rib = jnp.minimum(rib, half_depth * (reach - angle))
     sternum = jnp.minimum(5 - jnp.abs(shell - 6), 17 - jnp.abs(x))
-    sternum = jnp.where((y < centre) & (level > FIRST_THORACIC + 1) & (level < FIRST_THORACIC + 8), sternum, OUTSIDE)
+    sternum = jnp.where(
+        (y < centre) & (level > FIRST_THORACIC + 1) & (level < FIRST_THORACIC + 8), sternum, OUTSIDE
+    )
     return jnp.maximum(rib, sternum)
 
 
@@ -302,7 +324,7 @@ def _thorax(chance: Chance, level: jax.Array) -> tuple[jax.Array, jax.Array, jax
 
 
 def _soft_tissue(chance: Chance, level: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-    """Hounsfield units `(D, H, W)` of the trunk without bones: fat, muscle, lungs, heart, belly, air around."""
+    """Hounsfield units `(D, H, W)` of the trunk without bones, and of the air around it."""
     half_width, half_depth, centre = _thorax(chance, level)
     fat = 14 + 6 * jnp.tanh(chance.normal("trunk")[2])
     organs = chance.field("organs")
@@ -400,3 +422,19 @@ def sheet(keys: jax.Array) -> dict[str, jax.Array]:
         }
 
     return jax.lax.map(jax.jit(draw), keys)
+
+
+def _regions(key: jax.Array) -> Mapping[str, jax.Array]:
+    """Cervical, thoracic and lumbar vertebrae in the sagittal projection, from both projections."""
+    drawn = spine_volume(key)
+    sagittal, coronal = (jnp.clip((view + 200) / 1100, 0, 1) for view in projections(drawn["image"]))
+    bounds = (1, FIRST_THORACIC + 1, FIRST_LUMBAR + 1, SACRUM)
+    labels = drawn["labels"]
+    masks = [((labels >= a) & (labels < b)).any(2) for a, b in itertools.pairwise(bounds)]
+    return {
+        "input": jnp.concatenate([sagittal, coronal], axis=-1),
+        "target": jnp.stack(masks, axis=-1).astype(jnp.float32),
+    }
+
+
+TASKS = (Task("spine_regions", "segmentation", _regions),)
