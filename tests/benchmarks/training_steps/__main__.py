@@ -131,7 +131,8 @@ def side_options(options: argparse.Namespace, game: games.Game, precision: str) 
 def start_of(process: Process) -> dict:
     """The first step's answer under the names of the table."""
     said = process.ask("first")
-    note(f"{' '.join(process.process.args[2:5])}: first step after {said['seconds']:.1f} s")
+    note(f"{' '.join(process.process.args[2:5])}: first step after {said['seconds']:.1f} s, "
+         f"{said['processor_seconds']:.1f} s of processors")
     return {**said, "first": said.pop("seconds")}
 
 

@@ -61,12 +61,13 @@ class Side:
         return {"gflops": 2 * size**3 / min(times) / 1e9}
 
     def first(self) -> dict:
-        """Seconds until the first step has been played, and what the framework says of it."""
+        """Seconds, and those of all processors, until the first step has been played; what is known then."""
         self.product(8)()
         self.baseline = memory.resident()
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         said = self.start()
-        return {"seconds": time.perf_counter() - start, **said, **self.about()}
+        taken = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - busy}
+        return {**taken, **said, **self.about()}
 
     def steps(self, count: int) -> dict:
         """Seconds per step, over `count` steps after one that is not counted."""
