@@ -1,0 +1,176 @@
+"""Patches and volumes of lung with a solid nodule, benign-like or malignant-like, in HU.
+
+Round a nodule lie strands as thick and as bright as small vessels. Of a malignant one they spring
+radially from its surface, as spicules do; near a benign one the same strands pass by. Volume, attenuation
+and histogram have the same distribution in both classes: only how the parts are joined tells them apart.
+At the border the nodule touches the chest wall, from which a threshold cannot separate it.
+
+The field of view is 50 mm; lengths are in halves of it (25 mm). The population (mean, SD): nodule 6 (1)
+mm in radius, within 6 mm of the middle, axes 10 % apart, lobes 5 %; 10 to 14 strands 7 (1.5) mm long and
+0.9 mm in radius; lung -850 (25) HU with 3 vessels; nodule 30 (20) HU; noise 20 HU. Window: level -400,
+width 1400.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from medgan_jax.phantoms.chance import Chance
+from medgan_jax.phantoms.shapes import blur, grid, norm, paint, tube
+from medgan_jax.phantoms.tasks import Task
+from medgan_jax.phantoms.torso import windowed
+
+BENIGN, MALIGNANT = range(2)
+LABELS = {"benign": BENIGN, "malignant": MALIGNANT}
+FIELD_OF_VIEW_MM = 50.0
+STRANDS, VESSELS = 14, 3
+
+NUMBERS = {
+    "nodule": 8,
+    "lobes": 6,
+    "strands": 9 * STRANDS,
+    "vessels": 7 * VESSELS,
+    "wall": 5,
+    "values": 6,
+}
+FIELDS = {"smooth": (3, 2), "fine": (10, 2)}
+
+
+def lung_nodule_patch(
+    key: jax.Array,
+    malignant: bool | jax.Array,
+    size: int = 56,
+    *,
+    border: bool | jax.Array = False,
+    noise: float | jax.Array = 20.0,
+) -> dict[str, jax.Array]:
+    """A slice through a nodule; the same key of the other class has the same nodule, lung and strands' sizes.
+
+    border: the nodule touches the chest wall. noise: standard deviation in HU. All but `size` may be traced.
+    Returns `image` `(H, W, 1)` in HU, `nodule_mask` and `lung_mask` (the nodule belongs to the lung) `(H, W)`
+    bool, `centre` `(2,)` in pixels and `label` `()` int32. Raises `ValueError` for a size below 16.
+    """
+    return _draw(key, malignant, (size, size), border, noise)
+
+
+def lung_nodule_volume(
+    key: jax.Array,
+    malignant: bool | jax.Array,
+    size: int = 32,
+    *,
+    border: bool | jax.Array = False,
+    noise: float | jax.Array = 20.0,
+) -> dict[str, jax.Array]:
+    """A volume round a nodule: arrays `(D, H, W)` with D = H = W = `size`, else as `lung_nodule_patch`."""
+    return _draw(key, malignant, (size, size, size), border, noise)
+
+
+def _draw(key, malignant, shape, border, noise):
+    """What `lung_nodule_patch` and `lung_nodule_volume` return."""
+    size, rank = shape[-1], len(shape)
+    if size < 16:
+        raise ValueError(f"a nodule needs at least 16 pixels a side, not {size}")
+    malignant = jnp.asarray(malignant)
+    chance = Chance(key, NUMBERS, FIELDS, shape)
+    smooth, fine = chance.field("smooth"), chance.field("fine")
+    place = [axis + jnp.zeros(shape) for axis in grid(shape)]
+    centre = [0.24 * jnp.tanh(each) for each in chance.normal("nodule")[:rank]]
+    radius = 0.24 * jnp.exp(0.16 * jnp.clip(chance.normal("nodule")[3], -2, 2))
+    nodule = _nodule(chance, place, centre, radius, fine[0])
+    wall = _wall(chance, place, centre, radius, border) + 0.02 * smooth[0]
+    strands = _strands(chance, place, centre, radius, malignant, rank)
+    solid, lung, flesh, *_ = chance.normal("values")
+    tissue = 30 + 20 * solid
+    softness = max(2 / size, 0.04)
+    image = -850 + 25 * lung + 25 * smooth[1] + 15 * fine[1]
+    for inside, value in (
+        (_vessels(chance, place, rank), 0.0),
+        (strands, tissue),
+        (wall, 45 + 8 * flesh),
+        (nodule, tissue),
+    ):
+        image = paint(image, inside, value, softness)
+    image = blur(image, (0.5,) * rank)
+    deviation = (0.5,) * rank
+    image = image + noise * blur(chance.noise(*shape), deviation, white=True)
+    return {
+        "image": image[..., None],
+        "nodule_mask": nodule > 0,
+        "lung_mask": (wall < 0) | (nodule > 0),
+        "centre": (jnp.stack(centre) + 1) / 2 * size,
+        "label": malignant.astype(jnp.int32),
+    }
+
+
+def _nodule(chance: Chance, place, centre, radius, texture) -> jax.Array:
+    """Signed distance to the nodule: an ellipsoid with a few lobes."""
+    axes = jnp.exp(0.10 * chance.normal("nodule")[4:7])
+    offsets = [(axis - middle) / stretch for axis, middle, stretch in zip(place, centre, axes, strict=False)]
+    lobes = chance.normal("lobes")
+    bumps = sum(jnp.sin(9 * part + 3 * lobes[i]) for i, part in enumerate(offsets))
+    return radius + 0.012 * bumps + 0.006 * texture - norm(*offsets)
+
+
+def _strands(chance: Chance, place, centre, radius, malignant, rank: int) -> jax.Array:
+    """Signed distance to the strands, which are radial and attached, or pass by in any direction."""
+    numbers = chance.normal("strands").reshape(9, STRANDS)
+    towards = numbers[:rank] / jnp.linalg.norm(numbers[:rank], axis=0)
+    length = 0.28 * jnp.exp(0.2 * numbers[6])
+    joined = [0.8 * radius * part for part in towards]
+    # Those that pass by lie clear of the nodule, across the direction in which they are displaced.
+    aside = jnp.roll(towards, 1, axis=0) * jnp.where(jnp.arange(rank) % 2 == 0, 1.0, -1.0)[:, None]
+    away = radius * (1.25 + 0.5 * jax.scipy.stats.norm.cdf(numbers[7]))
+    passing = [away * part - 0.5 * length * turn for part, turn in zip(towards, aside, strict=True)]
+    starts = [jnp.where(malignant, a, b) for a, b in zip(joined, passing, strict=True)]
+    # The part of a spicule within the nodule is hidden.
+    direction = [jnp.where(malignant, a, b) for a, b in zip(towards, aside, strict=True)]
+    reach = jnp.where(malignant, length + 0.2 * radius, length)
+    ones = (STRANDS, *(1,) * rank)
+    start = [(middle + part).reshape(ones) for middle, part in zip(centre, starts, strict=True)]
+    end = [(a.ravel() + reach * b).reshape(ones) for a, b in zip(start, direction, strict=True)]
+    present = (jnp.arange(STRANDS) < 10 + 2 * jnp.abs(numbers[8, 0])).reshape(ones)
+    inside = tube(place, start, end, (0.036, 0.030))
+    return jnp.max(jnp.where(present, inside, -1.0), axis=0)
+
+
+def _vessels(chance: Chance, place, rank: int) -> jax.Array:
+    """Signed distance to vessels that cross the field of view."""
+    numbers = chance.normal("vessels").reshape(7, VESSELS, *(1,) * rank)
+    towards = numbers[:rank] / norm(*numbers[:rank])
+    start = [1.6 * part for part in towards]
+    end = [-1.6 * part + 1.2 * move for part, move in zip(towards, numbers[3 : 3 + rank], strict=True)]
+    radii = 0.05 * jnp.exp(0.3 * numbers[6])
+    return jnp.max(tube(place, start, end, (radii, 0.6 * radii)), axis=0)
+
+
+def _wall(chance: Chance, place, centre, radius, border) -> jax.Array:
+    """Signed distance to the chest wall, which the nodule touches at the border alone."""
+    direction, bend, gap, *_ = chance.normal("wall")
+    angle = jnp.pi * direction
+    down, across = place[-2] - centre[-2], place[-1] - centre[-1]
+    along = jnp.cos(angle) * down + jnp.sin(angle) * across
+    aside = jnp.cos(angle) * across - jnp.sin(angle) * down
+    near = along - radius * (0.65 + 0.1 * jnp.tanh(gap)) - 0.2 * (1 + 0.3 * bend) * jnp.square(aside)
+    return jnp.where(jnp.asarray(border), near, -3.0)
+
+
+def _task(key: jax.Array) -> dict[str, jax.Array]:
+    """Whether a nodule is malignant."""
+    malignant = jax.random.bernoulli(jax.random.fold_in(key, 1))
+    drawn = lung_nodule_patch(key, malignant)
+    return {"input": windowed(drawn["image"], -400, 1400), "target": malignant.astype(jnp.float32)}
+
+
+TASKS = (Task("lung_nodules_malignant", "classification", _task),)
+
+
+def sheet(keys: jax.Array) -> dict[str, jax.Array]:
+    """Rows of a contact sheet: both classes of the same subjects, at the border, and cuts of volumes."""
+
+    def draw(key):
+        patches = [lung_nodule_patch(key, label)["image"] for label in LABELS.values()]
+        edge = lung_nodule_patch(key, MALIGNANT, border=True)["image"]
+        cut = lung_nodule_volume(key, MALIGNANT, 48, border=True)["image"][24]
+        return [windowed(image[..., 0], -400, 1400) for image in (*patches, edge, cut)]
+
+    names = "benign", "malignant", "malignant at the chest wall", "cut of a malignant volume"
+    return dict(zip(names, jax.jit(lambda keys: jax.lax.map(draw, keys))(keys), strict=True))
