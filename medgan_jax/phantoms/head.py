@@ -47,6 +47,8 @@ TISSUES = {
 }
 # Repetition, inversion (0: none) and echo time in ms; each subject's differ by a few per cent.
 PROTOCOLS = {"t1": (2300.0, 900.0, 4.0), "t2": (5000.0, 0.0, 95.0), "pd": (8000.0, 0.0, 30.0)}
+# How many random numbers the phase takes.
+PHASE_NUMBERS = 15
 
 
 def head_slice(
@@ -155,7 +157,7 @@ def texture_and_profile(chance: HeadChance) -> jax.Array:
 
 def _phase(chance: HeadChance, grid: int) -> jax.Array:
     """Smooth phase `(N, N)` in radians, at most pi/2 in size: a second-order polynomial and three bumps."""
-    deviates = chance.normal(15)
+    deviates = chance.normal(PHASE_NUMBERS)
     side = jnp.linspace(-1, 1, grid)
     x, y = side[None, :], side[:, None]
     phase = sum(c * term for c, term in zip(deviates[:5], (x, y, x * y, x * x, y * y), strict=True))

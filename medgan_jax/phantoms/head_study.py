@@ -26,7 +26,7 @@ import jax.numpy as jnp
 
 from medgan_jax.phantoms import head_disease, head_vessels
 from medgan_jax.phantoms.chance import Chance
-from medgan_jax.phantoms.head import texture_and_profile
+from medgan_jax.phantoms.head import PHASE_NUMBERS, TISSUES, texture_and_profile
 from medgan_jax.phantoms.head_anatomy import LABELS as HEALTHY_LABELS
 from medgan_jax.phantoms.head_anatomy import (
     LESION,
@@ -217,7 +217,7 @@ def _chances(key: jax.Array, grid: int) -> tuple[jax.Array, Chance]:
 
 def _texture(common: HeadChance) -> jax.Array:
     """Structure within tissue `(N, N)` as `head` draws it, after the numbers that `head` draws before it."""
-    common.normal(3 + 2 * 10 + 15)
+    common.normal(3 + 2 * len(TISSUES) + PHASE_NUMBERS)
     return texture_and_profile(common)
 
 
@@ -287,8 +287,6 @@ def _compose(
         for layers in (within, over)
     )
     layers = [*head.layers, (head.sinus, "air", SKULL), *within, *head.deep, *over, *vessels]
-    distances = jax.lax.optimization_barrier(jnp.stack([inside for inside, _, _ in layers]))
-    layers = [(inside, *rest) for inside, (_, *rest) in zip(distances, layers, strict=True)]
     labels = jnp.zeros((grid, grid), jnp.int32)
     for inside, _, label in layers:
         labels = jnp.where(inside > 0, label, labels)
