@@ -82,12 +82,23 @@ class _Entry:
 
 @dataclasses.dataclass(frozen=True)
 class _Content:
-    """What the check of a file found. binary: one channel of only 0 and 255, or 0 and 1, as masks are."""
+    """What the check of a file found. binary: one channel of only 0 and 255, or 0 and 1, as masks are.
 
+    path, spacing, affine: as those of `MedicalImage`; the last two where the file has an affine.
+    """
+
+    path: pathlib.Path
     size: int
     digest: str
     shape: tuple[int, ...] = ()
     binary: bool = False
+    spacing: tuple[float, ...] | None = None
+    affine: np.ndarray | None = None
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """(H, W) or (D, H, W)."""
+        return self.shape[:-1]
 
 
 class FolderSource(Records):
@@ -115,6 +126,7 @@ class FolderSource(Records):
         self._entries, self._class_names = tuple(entries), class_names
         self._contents = _check_all({path: field for entry in entries for field, path in entry.files.items()})
         self._binary = {field for field in entries[0].files if self._is_binary(field)}
+        self._check_grids()
         self.fingerprint = digest(
             [(path.relative_to(root).as_posix(), c.size, c.digest) for path, c in self._contents.items()],
             self.ids,
@@ -142,6 +154,14 @@ class FolderSource(Records):
         if field not in self._entries[0].files or field == "boxes":
             return None
         return [self._contents[entry.files[field]].shape for entry in self._entries]
+
+    def _check_grids(self) -> None:
+        """Refuses a label or mask that does not lie on the grid of its image."""
+        for entry in self._entries:
+            for field in entry.files.keys() & {*_MAPS, *self._binary}:
+                if "image" in entry.files and entry.files[field].suffix != ".xml":
+                    one, other = (self._contents[entry.files[name]] for name in ("image", field))
+                    formats.check_geometry(one, other)
 
     def _is_binary(self, field: str) -> bool:
         # Without 'image' the fields are paired domains, which stay in the units of their files.
@@ -549,9 +569,12 @@ def _check(path: pathlib.Path, indexed: bool, size: int, changed: int) -> _Conte
     content = _content_digest(path)
     if path.suffix == ".xml":
         _read_boxes(path)
-        return _Content(size, content)
-    array = formats.read_image(path, indexed=indexed).array
-    return _Content(size, content, array.shape, array.shape[-1] == 1 and _is_binary(array))
+        return _Content(path, size, content)
+    image = formats.read_image(path, indexed=indexed)
+    binary = image.channels == 1 and _is_binary(image.array)
+    # Pictures give dots per inch for their print.
+    spacing = None if image.affine is None else image.spacing
+    return _Content(path, size, content, image.array.shape, binary, spacing, image.affine)
 
 
 def _content_digest(path: pathlib.Path) -> str:
@@ -598,9 +621,18 @@ def _load_archive(path: pathlib.Path, size: int, changed: int) -> tuple[dict[str
         arrays[name] = np.broadcast_to(arrays[name], (len(images),))
     for name, array in arrays.items():
         _check_finite(path, name, array)
+        _check_map(path, name, array, images)
         if name != "image" and array.ndim > 2 and _is_binary(array):
             arrays[name] = array > 0
     return arrays, digest(size, _content_digest(path))
+
+
+def _check_map(path: pathlib.Path, name: str, array: np.ndarray, images: np.ndarray) -> None:
+    """Refuses maps of another size than the images."""
+    if name in _MAPS and array.ndim > 2 and array.shape[:3] != images.shape[:3]:
+        raise UserError(
+            f"{path}: '{name}' is {array.shape} and the images are {images.shape}; cut them alike"
+        )
 
 
 def _check_finite(path: pathlib.Path, name: str, array: np.ndarray) -> None:

@@ -1,8 +1,8 @@
-"""Which phantoms are built as data sets: every drawing function of `medgan_jax.phantoms`, found by its name.
+"""Which phantoms are built as data sets: every drawing function of `medgan_jax.phantoms`, as it lands there.
 
-A module `anatomy.py` there draws with functions called `anatomy`, `anatomy_slice`, `anatomy_image`,
-`anatomy_patch` or `anatomy_volume` of a key. What is known of a module beside that stands in `KNOWN`; a
-module that is not there is built, too, with the sizes that are usual.
+A drawing function is a public one that takes a key, needs nothing else, and returns arrays by name. What is
+known of a module beside that stands in `KNOWN`; a module that is not there is built, too, with the sizes that
+are usual.
 """
 
 import dataclasses
@@ -10,29 +10,33 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_KINDS = ("", "slice", "image", "patch", "volume")
-_SIZES = {"patch": (64,), "volume": (32, 64)}
-_USUAL_SIZES = (256, 128, 64)
-# Subjects for training, validation and test.
-_COUNTS = {"volume": (40, 10, 20)}
-_USUAL_COUNTS = (200, 50, 100)
+# Sizes and numbers of subjects for training, validation and test, by the last word of a function's name.
+_USUAL_SIZES, _USUAL_COUNTS = (256, 128, 64), (200, 50, 100)
+_SIZES = {
+    "patch": (64,),
+    "pair": (128, 64),
+    "volume": (64, 32),
+    "stack": (64,),
+    "cine": (64,),
+    "echo": (64, 32),
+}
+_COUNTS = dict.fromkeys(("volume", "stack", "cine", "echo"), (40, 10, 20))
 
 
 @dataclasses.dataclass(frozen=True)
 class Known:
     """Words about a module. variants: keywords of its functions by the name of a configuration.
 
-    A variant is left out for functions that lack one of its keywords. sizes: other than the usual, by the end
-    of the function's name.
+    A variant is left out for functions that lack one of its keywords.
     """
 
     anatomy: str
     modality: str
     variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=lambda: {"": {}})
-    sizes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
 
 KNOWN = {
@@ -41,21 +45,35 @@ KNOWN = {
         {contrast: {"contrast": contrast} for contrast in ("t1", "t2", "pd")}
         | {"pd_lesions": {"contrast": "pd", "lesions": True}},
     ),
+    "head_study": Known(
+        "head, axial", "MR of all weightings, CT, PET, MR angiography",
+        {"": {}, "t1_ct": {"modalities": ("t1", "ct")}, "mr_pet": {"modalities": ("t1", "pet")}}
+        | {"t1_mra": {"modalities": ("t1", "mra")}}
+        | {"tumour": {"modalities": ("flair", "t1", "t1c", "t2"), "disease": "tumour"}}
+        | {"sclerosis": {"modalities": ("t1", "flair"), "disease": "multiple_sclerosis"}},
+    ),
+    "head_volume": Known("head, volume", "MR, CT, PET"),
+    "hippocampus": Known("hippocampus, volume", "MR"),
     "oct": Known("macula", "optical coherence tomography", {"": {}, "fluid": {"fluid": True}}),
     "chest_xray": Known("chest, frontal", "radiograph"),
     "chest_ct": Known("chest, lung nodules", "CT"),
     "abdomen": Known("abdomen, liver and spleen", "CT"),
-    "pelvis": Known("pelvis, prostate", "MR, transrectal ultrasound, CT"),
-    "cardiac": Known("heart", "MR, CT, echocardiography"),
+    "liver_lesions": Known("liver lesions", "CT"),
+    "pelvis": Known("pelvis, prostate", "MR, CT"),
+    "trus": Known("prostate", "transrectal ultrasound"),
+    "obstetric": Known("fetus", "ultrasound"),
+    "cardiac": Known("heart, short axis", "MR: cine"),
+    "cardiac_echo": Known("heart", "echocardiography"),
     "fundus": Known("retina", "colour fundus photograph"),
-    "vessels": Known("vessels", "centrelines"),
+    "vessels": Known("coronary arteries", "angiography", {"": {}, "stenosis": {"stenosis": True}}),
     "neurons": Known("neurons", "microscopy"),
-    "skin": Known("skin lesions", "dermoscopy"),
+    "skin": Known("skin lesions", "dermoscopy, photograph"),
     "ivus": Known("coronary arteries", "intravascular ultrasound"),
     "endomicroscopy": Known("mucosa", "endomicroscopy"),
-    "cells": Known("cells", "fluorescence, phase contrast, DIC"),
+    "cells": Known("cells", "fluorescence, bright field, phase contrast, DIC"),
     "tissue": Known("tissue", "stained histology"),
     "spine": Known("spine", "CT"),
+    "deformed": Known("brain, deformed pairs", "MR"),
 }  # fmt: skip
 
 
@@ -88,22 +106,32 @@ def phantom_sets() -> dict[str, PhantomSet]:
 
     found = {}
     for module in sorted(module.name for module in pkgutil.iter_modules(phantoms.__path__)):
-        if module.startswith("_"):
-            continue
-        imported = importlib.import_module(f"{phantoms.__name__}.{module}")
-        for kind in _KINDS:
-            function = f"{module}_{kind}".removesuffix("_")
-            draw = getattr(imported, function, None)
-            if inspect.isfunction(draw) and next(iter(inspect.signature(draw).parameters), "") == "key":
-                found |= {one.name: one for one in _configurations(module, function, draw)}
+        if not module.startswith("_"):
+            imported = importlib.import_module(f"{phantoms.__name__}.{module}")
+            for name, draw in sorted(vars(imported).items()):
+                if _is_drawing(draw, imported.__name__):
+                    found |= {one.name: one for one in _configurations(module, name, draw)}
     return found
+
+
+def _is_drawing(draw: Any, module: str) -> bool:
+    if not inspect.isfunction(draw) or draw.__module__ != module or draw.__name__.startswith("_"):
+        return False
+    first, *others = inspect.signature(draw).parameters.values() or [None]
+    given = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return (
+        first is not None
+        and first.name == "key"
+        and all(one.default is not one.empty or one.kind in given for one in others)
+        and typing.get_origin(draw.__annotations__.get("return")) is dict
+    )
 
 
 def _configurations(module: str, function: str, draw: Callable) -> list[PhantomSet]:
     parameters = inspect.signature(draw).parameters
     known = KNOWN.get(module) or Known(module, "")
-    kind = function.rsplit("_", 1)[-1]
-    sizes = known.sizes.get(kind) or _SIZES.get(kind, _USUAL_SIZES)
+    word = function.rsplit("_", 1)[-1]
+    sizes, counts = _SIZES.get(word, _USUAL_SIZES), _COUNTS.get(word, _USUAL_COUNTS)
     made = []
     for variant, keywords in known.variants.items():
         if not keywords.keys() <= parameters.keys():
@@ -111,13 +139,12 @@ def _configurations(module: str, function: str, draw: Callable) -> list[PhantomS
         for size in sizes if parameters.keys() & {"size", "shape"} else (None,):
             name = "_".join(part for part in (function, variant, str(size or "")) if part)
             options = {**keywords, **_size_option(parameters, size)}
-            counts = _COUNTS.get(kind, _USUAL_COUNTS)
             made.append(PhantomSet(name, module, function, tuple(sorted(options.items())), counts))
     return made
 
 
 def _size_option(parameters: Mapping[str, Any], size: int | None) -> dict[str, Any]:
-    """Volumes that take a shape are cubes."""
+    """Functions that take a shape draw squares or cubes, as their default is one."""
     if size is None:
         return {}
-    return {"size": size} if "size" in parameters else {"shape": (size,) * 3}
+    return {"size": size} if "size" in parameters else {"shape": (size,) * len(parameters["shape"].default)}

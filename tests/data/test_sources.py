@@ -352,6 +352,37 @@ def test_a_bad_folder_is_one_clear_line(tabled, what, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("shape", "shift", "message"),
+    [
+        ((4, 5, 6), 0.5, r"differ in affine: .*-90\.0.* and .*-89\.5"),
+        ((4, 5, 7), 0.0, r"differ in size: \[6, 5, 4\] and \[7, 5, 4\]"),
+        ((4, 5, 6), 1e-5, None),
+    ],
+)
+def test_a_label_on_another_grid_is_refused_with_both(tmp_path, shape, shift, message):
+    for number in range(6):
+        for folder, size, move in (("images", (4, 5, 6), 0.0), ("labels", shape, shift)):
+            affine = np.diag([1.5, 1.5, 3, 1.0])
+            affine[0, 3] = -90 + (move if number == 3 else 0)
+            size = size if number == 3 else (4, 5, 6)
+            (tmp_path / folder).mkdir(exist_ok=True)
+            volume = nibabel.Nifti1Image(np.ones(size, np.int16), affine)
+            nibabel.save(volume, tmp_path / folder / f"case{number}.nii.gz")
+    if message is None:
+        assert sum(map(len, parts(tmp_path))) == 6
+        return
+    with pytest.raises(UserError, match=rf"images/case3.*labels/case3.* {message}"):
+        parts(tmp_path)
+
+
+def test_masks_of_another_size_in_an_archive_are_refused(tmp_path):
+    images, masks = np.zeros((6, 8, 9), np.uint8), np.zeros((6, 4, 9), np.uint8)
+    np.savez(tmp_path / "train.npz", images=images, masks=masks)
+    with pytest.raises(UserError, match=r"'mask' is \(6, 4, 9\) and the images are \(6, 8, 9\)"):
+        open_folder(tmp_path, split="train")
+
+
 @pytest.mark.parametrize(("missing", "named"), [("A", "B/x.png"), ("B", "A/x.png")])
 def test_pairs_that_do_not_match_are_named(tmp_path, missing, named):
     for folder in "AB":
