@@ -9,9 +9,9 @@ the back (down in the image), x to the image's right. Organs are signed distance
 tubes, painted in turn; the same layers carry MR signal, HU and acoustic properties.
 
 The population (mean, standard deviation): body 330 by 216 mm (6 %); prostate 44 by 31 by 40 mm (9 % each, its
-transition zone 22 %); bladder, by how full it is, 24 to 40 mm of radius; rectum 15.5 mm of radius (15 %), with
-gas in 60 % of the subjects and stool in the others; pose 0.04 rad and 4 mm; T1 and T2 of each tissue 6 %;
-coil profile 12 %. Tissue values are text-book values at 3 T and 120 kVp, rounded.
+transition zone 22 %); bladder, by how full it is, 24 to 40 mm of radius; rectum 15.5 mm of radius (15 %),
+with gas in 60 % of the subjects and stool in the others; pose 0.04 rad and 4 mm; T1 and T2 of each tissue
+6 %; coil profile 12 %. Tissue values are text-book values at 3 T and 120 kVp, rounded.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -92,7 +92,7 @@ class Geometry(NamedTuple):
 
 
 class Anatomy(NamedTuple):
-    """Layers to paint in turn (signed distance in mm, tissue, label), smooth fields, the depth in the body."""
+    """Layers to paint in turn (signed distance in mm, tissue, label), smooth fields, depth in the body."""
 
     layers: list[Layer]
     fields: dict[str, jax.Array]
@@ -114,8 +114,8 @@ def pelvis_slice(
 
     level: z in mm, -45 (bladder) to 20 (apex of the prostate), drawn in -22 to 14 where None.
     field_of_view_mm: side of the image, down to 100, round the prostate; below 128 pixels an image is the
-    average of a finer one. lesion: a tumour in the peripheral or transition zone, cut off at its border. noise:
-    as a multiple of the usual level.
+    average of a finer one. lesion: a tumour in the peripheral or transition zone, which a slice may miss.
+    noise: as a multiple of the usual level.
 
     Returns, for `size` = H = W: `image` `(H, W, 1)`, for MR in about [0, 1], for CT in HU (window of soft
     tissue: level 40, width 400); `labels` `(H, W)` int32, see `LABELS`; bool masks `prostate_mask`,
@@ -123,7 +123,25 @@ def pelvis_slice(
     prostate, rectum and both femoral heads; `level` `()`. Raises `ValueError` for an unknown modality, a size
     below 16 or a field of view below 100 mm.
     """
-    drawn = _draw(key, 1, size, modality, level, lesion, field_of_view_mm, field_of_view_mm / size, noise)
+    _check(modality)
+    drawn = pelvis_modalities(
+        key, size, level=level, lesion=lesion, field_of_view_mm=field_of_view_mm, noise=noise
+    )
+    image = drawn[modality]
+    return {"image": image} | {name: value for name, value in drawn.items() if name not in get_args(Modality)}
+
+
+def pelvis_modalities(
+    key: jax.Array,
+    size: int = 256,
+    *,
+    level: jax.Array | float | None = None,
+    lesion: bool | jax.Array = False,
+    field_of_view_mm: float = FIELD_OF_VIEW_MM,
+    noise: float | jax.Array = 1.0,
+) -> dict[str, jax.Array]:
+    """The slice of `pelvis_slice` in every modality: `t2`, `t1` and `ct` `(H, W, 1)` in place of `image`."""
+    drawn = _draw(key, 1, size, level, lesion, field_of_view_mm, field_of_view_mm / size, noise)
     landmarks = drawn.pop("landmarks")[:, 1:]
     level = drawn.pop("level")
     return {name: value[0] for name, value in drawn.items()} | {"landmarks": landmarks, "level": level}
@@ -146,7 +164,10 @@ def pelvis_volume(
     Arrays are `(D, H, W)` with D = `slices`, `image` `(D, H, W, 1)`, `landmarks` `(4, 3)` in voxels. Three
     slices as channels are what the 2D form of STRAINet takes.
     """
-    return _draw(key, slices, size, modality, level, lesion, field_of_view_mm, thickness_mm, noise)
+    _check(modality)
+    drawn = _draw(key, slices, size, level, lesion, field_of_view_mm, thickness_mm, noise)
+    image = drawn[modality]
+    return {"image": image} | {name: value for name, value in drawn.items() if name not in get_args(Modality)}
 
 
 def prostate_mpmr(
@@ -162,7 +183,8 @@ def prostate_mpmr(
 
     aggressive: kind of the lesion, drawn where None; both kinds have one distribution of place and size.
     Returns `image` `(H, W, 3)` in about [0, 1] (ADC in 3e-3 mm^2/s); `labels` `(H, W)`; bool
-    `prostate_mask`, `lesion_mask` `(H, W)`, `aggressive` `()`, true only where a lesion is seen. Raises `ValueError` for a size below 16.
+    `prostate_mask`, `lesion_mask` `(H, W)`, `aggressive` `()`, true only where a lesion is seen. Raises
+    `ValueError` for a size below 16.
     """
     if size < 16:
         raise ValueError(f"a prostate needs at least 16 x 16 pixels, not {size} x {size}")
@@ -198,10 +220,13 @@ def prostate_mpmr(
     }
 
 
-def _draw(key, slices, size, modality, level, lesion, field_of_view, thickness, noise):
-    """What `pelvis_volume` returns."""
+def _check(modality: str) -> None:
     if modality not in get_args(Modality):
         raise ValueError(f"unknown modality '{modality}'; there are {', '.join(get_args(Modality))}")
+
+
+def _draw(key, slices, size, level, lesion, field_of_view, thickness, noise):
+    """What `pelvis_volume` returns, in every modality; the compiler drops those that are not asked for."""
     if size < 16 or slices < 1 or field_of_view < 100:
         raise ValueError(
             f"a pelvis needs a slice of 16 x 16 pixels over 100 mm, not {slices} of {size} x {size} over "
@@ -217,17 +242,17 @@ def _draw(key, slices, size, modality, level, lesion, field_of_view, thickness, 
     geometry = Geometry((slices, grid, grid), voxel, (level, middle, 0.0))
     anatomy = draw_anatomy(key, geometry, lesion)
     hounsfield, rough, density, t1, t2, _ = tissue_table(chance)
-    if modality == "ct":
-        drawn, labels = paint_layers(anatomy, jnp.stack([hounsfield, rough], -1), geometry)
-        image = _computed_tomogram(anatomy, drawn, geometry, factor, noise)
-    else:
-        repetition, echo, white = PROTOCOLS[modality]
-        signal = density * (1 - jnp.exp(-repetition / t1)) * jnp.exp(-echo / t2) / white
-        drawn, labels = paint_layers(anatomy, signal[:, None], geometry)
-        image = magnetic_resonance(anatomy, drawn[..., 0], geometry, factor, noise)
+    signals = [
+        density * (1 - jnp.exp(-repetition / t1)) * jnp.exp(-echo / t2) / white
+        for repetition, echo, white in PROTOCOLS.values()
+    ]
+    drawn, labels = paint_layers(anatomy, jnp.stack([hounsfield, rough, *signals], -1), geometry)
+    images = {"ct": _computed_tomogram(anatomy, drawn, geometry, factor, noise)}
+    for channel, modality in enumerate(PROTOCOLS, 2):
+        images[modality] = magnetic_resonance(anatomy, drawn[..., channel], geometry, factor, noise)
     labels = labels[:, factor // 2 :: factor, factor // 2 :: factor]
     return {
-        "image": image[..., None],
+        **{modality: image[..., None] for modality, image in images.items()},
         "labels": labels,
         "prostate_mask": is_prostate(labels),
         "lesion_mask": labels == LABELS["lesion"],
@@ -343,7 +368,7 @@ MUSCLES = (
 
 
 def _columns(rows) -> np.ndarray:
-    """Numbers `(n,)` or vectors `(n, k)` as `(n, 1, 1, 1)` or `(k, n, 1, 1, 1)`, to broadcast with an image."""
+    """Numbers `(n,)` or vectors `(n, k)` as `(n, 1, 1, 1)` or `(k, n, 1, 1, 1)`, to broadcast with images."""
     return np.asarray(rows, np.float32).T[..., None, None, None]
 
 
@@ -553,9 +578,10 @@ def paint_layers(anatomy: Anatomy, values: jax.Array, geometry: Geometry) -> tup
 
     # A loop, since fifty layers in one expression take long to compile.
     stacked = jnp.stack([jnp.broadcast_to(inside, geometry.shape) for inside in distances])
-    start = jnp.broadcast_to(values[0], (*geometry.shape, values.shape[-1])), jnp.zeros(geometry.shape, jnp.int32)
-    layers = stacked, values[np.array([order.index(tissue) for tissue in tissues])], np.array(labels, np.int32)
-    return jax.lax.scan(paint_one, start, layers)[0]
+    outside = jnp.broadcast_to(values[0], (*geometry.shape, values.shape[-1]))
+    start = outside, jnp.zeros(geometry.shape, jnp.int32)
+    painted = values[np.array([order.index(tissue) for tissue in tissues])]
+    return jax.lax.scan(paint_one, start, (stacked, painted, np.array(labels, np.int32)))[0]
 
 
 def _texture(anatomy: Anatomy, strength: float) -> jax.Array:
@@ -615,7 +641,7 @@ def in_image(chance: Chance, points: jax.Array) -> jax.Array:
 
 
 def gland_at(anatomy: Anatomy, geometry: Geometry) -> jax.Array:
-    """Signed distance in mm to the prostate's surface at the voxels of `geometry` `(D, H, W)`, positive inside."""
+    """Signed distance in mm to the prostate's surface `(D, H, W)`, positive inside, at given voxels."""
     place = _body_coordinates(anatomy.chance, geometry, anatomy.fields)
     return gland_distance(anatomy.chance, *place, anatomy.fields)
 
@@ -646,11 +672,11 @@ def _organs_task(key: jax.Array) -> dict[str, jax.Array]:
 
 def _synthesis_task(key: jax.Array) -> dict[str, jax.Array]:
     """CT, a window of 2000 HU shown in [0, 1], from T2-weighted MR."""
-    draw = {modality: pelvis_slice(key, 64, modality=modality, noise=0.5) for modality in ("t2", "ct")}
+    drawn = pelvis_modalities(key, 64, noise=0.5)
     return {
-        "input": draw["t2"]["image"],
-        "target": windowed(draw["ct"]["image"], 0.0, 2000.0),
-        "weight": draw["ct"]["body_mask"][..., None].astype(jnp.float32),
+        "input": drawn["t2"],
+        "target": windowed(drawn["ct"], 0.0, 2000.0),
+        "weight": drawn["body_mask"][..., None].astype(jnp.float32),
     }
 
 
@@ -671,10 +697,10 @@ def sheet(keys: jax.Array) -> dict[str, jax.Array]:
     """MR and CT of the same subjects, small fields of view at three levels, the gland in three contrasts."""
 
     def draw(key):
-        drawn = {m: pelvis_slice(key, 192, modality=m, lesion=True) for m in ("t2", "t1", "ct")}
-        whole = {modality: each["image"][..., 0] for modality, each in drawn.items()}
+        drawn = pelvis_modalities(key, 192, lesion=True)
+        whole = {modality: drawn[modality][..., 0] for modality in get_args(Modality)}
         whole["ct"] = windowed(whole["ct"])
-        whole["labels"] = drawn["t2"]["labels"] / (len(LABELS) - 1)
+        whole["labels"] = drawn["labels"] / (len(LABELS) - 1)
         near = {
             f"t2, 160 mm, z = {level:g} mm": pelvis_slice(
                 key, 160, level=level, field_of_view_mm=160.0, lesion=True

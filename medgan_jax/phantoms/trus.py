@@ -71,6 +71,7 @@ class _Scene(NamedTuple):
     geometry: pelvis.Geometry
     anatomy: pelvis.Anatomy
     labels: jax.Array  # (D, H, W)
+    tissue: jax.Array  # (D, H, W, 3): the first three columns of ACOUSTICS
     pulled: jax.Array  # (D, H, W, 3) or (H, W, 2), voxels: from the pushed tissue to that at rest
     sector: ultrasound.Sector  # its numbers (D,) each, in pixels
     chance: Chance
@@ -96,7 +97,8 @@ def trus_image(
     drawn = _pushed(_scene(key, (1, size, size), lesion), calcifications)
     landmarks = _border(drawn.pop("distance")[0])
     clear = _at(drawn.pop("clear")[0], landmarks)
-    return {name: value[0] for name, value in drawn.items()} | {"landmarks": landmarks, "visible": clear > 0.4}
+    frame = {name: value[0] for name, value in drawn.items()}
+    return frame | {"landmarks": landmarks, "visible": clear > 0.4}
 
 
 def mr_trus_pair(
@@ -112,9 +114,9 @@ def mr_trus_pair(
     With `slices` above 1 volumes of 60 mm along the body. Returns, for rank 2 or 3 and `(*S)` = `(H, W)` or
     `(D, H, W)`: `mr` and `trus` `(*S, 1)` in [0, 1]; `mr_labels`, `trus_labels` `(*S)` int32 as
     `pelvis.LABELS`; bool `mr_prostate_mask`, `trus_prostate_mask`, `sector_mask` `(*S)`; `displacement`
-    `(*S, rank)` in voxels on the grid of the ultrasound, which pulls: `deformation.warp(mr, displacement)` lies
-    upon `trus`; `mr_landmarks`, `trus_landmarks` `(12, rank)`, the same points of the gland in voxels,
-    `landmark = trus + displacement(trus)`; `spacing` `(rank,)` in mm. Raises `ValueError` for a size below 32.
+    `(*S, rank)` in voxels on the grid of the ultrasound, which pulls: `deformation.warp(mr, displacement)`
+    lies upon `trus`; `mr_landmarks`, `trus_landmarks` `(12, rank)`, the same points of the gland in voxels,
+    `mr = trus + displacement(trus)`; `spacing` `(rank,)` in mm. Raises `ValueError` for a size below 32.
     """
     scene = _scene(key, (slices, size, size), lesion)
     drawn = _pushed(scene, calcifications)
@@ -150,9 +152,14 @@ def _scene(key: jax.Array, shape: tuple[int, int, int], lesion: bool | jax.Array
     geometry = pelvis.Geometry(shape, voxel, (0.0, MIDDLE_MM, 0.0))
     chance = Chance(jax.random.fold_in(key, 2), NUMBERS, {}, ())
     anatomy = pelvis.draw_anatomy(key, geometry, lesion)
-    _, labels = pelvis.paint_layers(anatomy, jnp.zeros((len(pelvis.TISSUES), 1)), geometry)
+    # Soft borders must not average stiffness itself: a part of bone would stiffen all round it.
+    gland = 0.5 + chance.uniform("stiffness")[0]
+    young = [jnp.log(values[3] * (gland if name in GLAND else 1.0)) for name, values in ACOUSTICS.items()]
+    sound = jnp.asarray([values[:3] for values in ACOUSTICS.values()])
+    table = jnp.concatenate([sound, jnp.stack(young)[:, None]], axis=1)
+    painted, labels = pelvis.paint_layers(anatomy, table, geometry)
     centre, radius, widening, push = _probe(anatomy.chance, chance)
-    pulled = _pulled(key, chance, geometry, lesion, centre, radius, widening, push)
+    pulled = _pulled(painted[..., 3], geometry, centre, radius, widening, push)
     z = geometry.places()[0]
     moved = jnp.stack([_along(p, z) for p in push])
     row, column = (
@@ -162,11 +169,11 @@ def _scene(key: jax.Array, shape: tuple[int, int, int], lesion: bool | jax.Array
     near = jnp.broadcast_to((radius + widening) / voxel[1], z.shape)
     opening, up = jnp.full_like(near, OPENING), jnp.full_like(near, np.pi)
     sector = ultrasound.Sector(row, column, near, near + DEPTH_MM / voxel[1], opening, up)
-    return _Scene(geometry, anatomy, labels, pulled, sector, chance)
+    return _Scene(geometry, anatomy, labels, painted[..., :3], pulled, sector, chance)
 
 
 def _probe(body: Chance, chance: Chance) -> tuple:
-    """Centre (row, column), radius at rest and widening of the rectum's lumen; push (amount, tilt) each way."""
+    """Centre (row, column), radius and widening of the rectum's lumen; push (amount, tilt) each way."""
     row, column, radius = pelvis.rectum_of(body)
     up, wide, tilt = chance.uniform("push")[:3]
     aside, lean = chance.normal("push")[3:5]
@@ -181,20 +188,19 @@ def _along(push: tuple, z: jax.Array) -> jax.Array:
     return amount * (1 + tilt * jnp.clip(z / 20, -1.5, 1.5))
 
 
-def _pulled(key, chance, geometry, lesion, centre, radius, widening, push) -> jax.Array:
-    """The displacement that pulls tissue at rest under the probe, on the voxels of `geometry`."""
+def _pulled(stiffness: jax.Array, geometry: pelvis.Geometry, centre, radius, widening, push) -> jax.Array:
+    """The displacement that pulls tissue at rest under the probe; stiffness: log of Young's modulus."""
     rank = 2 if geometry.shape[0] == 1 else 3
     step = COARSE_MM[rank]
     extent = [side * voxel for side, voxel in zip(geometry.shape, geometry.voxel, strict=True)][3 - rank :]
     nodes = [round(length / step) + 1 for length in extent]
-    elements = ([1] if rank == 2 else []) + [n - 1 for n in nodes]
-    coarse = pelvis.Geometry(tuple(elements), (step,) * 3, geometry.middle)
-    anatomy = pelvis.draw_anatomy(key, coarse, lesion)
-    gland = 0.5 + chance.uniform("stiffness")[0]
-    young = jnp.asarray([values[3] * (gland if name in GLAND else 1) for name, values in ACOUSTICS.items()])
-    # Soft borders must not average stiffness linearly: one voxel of bone would stiffen all round it.
-    logarithm, _ = pelvis.paint_layers(anatomy, jnp.log(young)[:, None], coarse)
-    young = jnp.exp(logarithm[..., 0]).reshape(elements[3 - rank :])
+    young = stiffness if rank == 3 else stiffness[0]
+    young = blur(young, [0.4 * step / voxel for voxel in geometry.voxel[3 - rank :]])
+    for axis, (count, voxel) in enumerate(zip(nodes, geometry.voxel[3 - rank :], strict=True)):
+        side = young.shape[axis]
+        element = (step * (np.arange(count - 1) - (count - 2) / 2)) / voxel + (side - 1) / 2
+        young = jnp.moveaxis(jnp.tensordot(_linear(element, side), young, (1, axis)), 0, axis)
+    young = jnp.exp(young)
     middles = geometry.middle[3 - rank :]
     places = [m + step * (np.arange(n) - (n - 1) / 2) for m, n in zip(middles, nodes, strict=True)]
     z = jnp.asarray(places[0])[:, None, None] if rank == 3 else jnp.zeros(())
@@ -211,8 +217,7 @@ def _pulled(key, chance, geometry, lesion, centre, radius, widening, push) -> ja
     moved = biomechanics.solve(lame, shear, wanted, held | border, tolerance=1e-3, iterations=300)
     field = deformation.inverse(moved)
     for axis, (place, lines) in enumerate(zip(places, geometry.places()[3 - rank :], strict=True)):
-        position = jnp.clip((lines - place[0]) / step, 0, len(place) - 1)
-        weights = jax.nn.relu(1 - jnp.abs(position[:, None] - np.arange(len(place))))
+        weights = _linear((lines - place[0]) / step, len(place))
         field = jnp.moveaxis(jnp.tensordot(weights, field, (1, axis)), 0, axis)
     # Linear interpolation leaves kinks between the coarse voxels.
     smooth = [0.4 * step / voxel for voxel in geometry.voxel[3 - rank :]]
@@ -220,16 +225,19 @@ def _pulled(key, chance, geometry, lesion, centre, radius, widening, push) -> ja
     return field * step / jnp.asarray(geometry.voxel[3 - rank :])
 
 
+def _linear(places: jax.Array, size: int) -> jax.Array:
+    """Weights `(N, size)` of linear interpolation at `places` `(N,)` in voxels, clipped to the grid."""
+    return jax.nn.relu(1 - jnp.abs(jnp.clip(places, 0, size - 1)[:, None] - np.arange(size)))
+
+
 def _pushed(scene: _Scene, calcifications: int | jax.Array) -> dict[str, jax.Array]:
     """The pushed tissue and its frames, `(D, H, W, ...)`."""
-    acoustics = jnp.asarray([values[:3] for values in ACOUSTICS.values()])
-    tissue, _ = pelvis.paint_layers(scene.anatomy, acoustics, scene.geometry)
     texture = 0.12 * scene.anatomy.fields["fine"][1] + 0.10 * scene.anatomy.fields["medium"][1]
     z, y, x = jnp.meshgrid(*scene.geometry.places(), indexing="ij", sparse=True)
     distance = pelvis.gland_at(scene.anatomy, scene.geometry)
     stones = _stones(scene, z, y, x, calcifications)
-    scattering = tissue[..., :1] * jnp.exp(texture)[..., None]
-    at_rest = jnp.concatenate([scattering, tissue[..., 1:], distance[..., None], stones[..., None]], -1)
+    scattering = scene.tissue[..., :1] * jnp.exp(texture)[..., None]
+    at_rest = jnp.concatenate([scattering, scene.tissue[..., 1:], distance[..., None], stones[..., None]], -1)
     pulled, rank = scene.pulled, scene.pulled.shape[-1]
     if rank == 2:
         pulled = jnp.concatenate([jnp.zeros((*pulled.shape[:-1], 1)), pulled], -1)[None]
@@ -256,10 +264,8 @@ def _stones(scene: _Scene, z, y, x, calcifications: int | jax.Array) -> jax.Arra
     stones = []
     for i, (angle, far, size, high) in enumerate(scene.chance.uniform("stones").reshape(CALCIFICATIONS, 4)):
         turn = 2.4 * (angle - 0.5) + 0.5 * (i - 1)
-        middle = pelvis.in_image(
-            scene.anatomy.chance,
-            jnp.stack([10 * (high - 0.5), (5 + 5 * far) * jnp.cos(turn), (8 + 6 * far) * jnp.sin(turn)])[None],
-        )[0]
+        place = 10 * (high - 0.5), (5 + 5 * far) * jnp.cos(turn), (8 + 6 * far) * jnp.sin(turn)
+        middle = pelvis.in_image(scene.anatomy.chance, jnp.stack(place)[None])[0]
         middle = middle.at[0].multiply(scene.geometry.shape[0] > 1)
         inside = 1.2 + 1.2 * size - norm(z - middle[0], y - middle[1], x - middle[2])
         stones.append((i < calcifications) * jnp.clip(0.5 + inside / scene.geometry.voxel[1], 0, 1))
@@ -293,7 +299,7 @@ def _frame(moved: jax.Array, sector: ultrasound.Sector, white: jax.Array, scene:
 
 
 def _gland_points(scene: _Scene) -> jax.Array:
-    """Twelve points in voxels `(12, 3)` inside the gland at rest, in the plane of a slice where that is all."""
+    """Twelve points in voxels `(12, 3)` inside the gland at rest, in the slice where there is but one."""
     scales = pelvis.gland_scales(scene.anatomy.chance)
     points = [(0, 0, 0), (0, -0.75, 0), (0, 0.7, 0), (0, 0.1, 0.8), (0, 0.1, -0.8), (0, 0.45, 0.5)]
     points += [(0, 0.45, -0.5), (0, -0.3, 0.35), (0, -0.3, -0.35)]
@@ -315,7 +321,7 @@ def _undone(points: jax.Array, displacement: jax.Array) -> jax.Array:
 
 
 def _border(distance: jax.Array) -> jax.Array:
-    """Where twelve rays from the gland's middle leave it: rows and columns `(12, 2)`; distance `(H, W)` in mm."""
+    """Where rays from the gland's middle leave it: rows, columns `(12, 2)`; distance `(H, W)` in mm."""
     inside = (distance > 0).astype(jnp.float32)
     rows, columns = (jnp.arange(side, dtype=jnp.float32) for side in distance.shape)
     total = jnp.maximum(inside.sum(), 1)

@@ -2,7 +2,7 @@
 
 Conventions, kept by every function here:
 
-* a displacement `(H, W, 2)` or `(D, H, W, 3)` is in voxels, components in the order of the axes, one vector at
+* a displacement `(H, W, 2)` or `(D, H, W, 3)` is in voxels, components in the order of the axes, a vector at
   each voxel; the plane is in plane strain. Batches by `vmap`;
 * it is the material's: what was at x lies at x + u(x) afterwards. An image of the tissue at rest is therefore
   pushed by `deformation.warp(image, deformation.inverse(u))`, and one of the pushed tissue is brought back to
@@ -104,7 +104,8 @@ def probe_indentation(
     What lies within it moves by `push` (rows, columns) and outwards by `widening` voxels at its surface.
     """
     grids = [jnp.arange(size, dtype=jnp.float32) for size in shape[-2:]]
-    offsets = jnp.meshgrid(*(grid - middle for grid, middle in zip(grids, centre, strict=True)), indexing="ij")
+    lines = [grid - middle for grid, middle in zip(grids, centre, strict=True)]
+    offsets = jnp.meshgrid(*lines, indexing="ij")
     inside = jnp.hypot(*offsets) <= radius
     moved = [inside * (p + widening / radius * o) for p, o in zip(push, offsets, strict=True)]
     moved = [jnp.zeros_like(moved[0])] * (len(shape) - 2) + moved
@@ -154,15 +155,17 @@ def random_indentation(
 
     One to three Gaussian pushes, their deviation in `radius` voxels, lie in the lower half (large rows) and
     point up within 0.6 radian; with them acts a traction a fifth as strong from anywhere. The body is
-    homogeneous and has no borders, its Poisson's ratio lies in `poisson`: smooth, and nearly without change of
-    volume, which Gaussian random fields are not. Lengths are lowered in steps where the field would
+    homogeneous and has no borders, its Poisson's ratio lies in `poisson`: smooth, and nearly without change
+    of volume, which Gaussian random fields are not. Lengths are lowered in steps where the field would
     fold: the Jacobian determinant is above 0. All ranges are uniform. (The shear modulus scales the force
     alone.)
     """
     rank, count = len(shape), 4
     uniform = jax.random.uniform(key, (count * (rank + 3) + 4,))
-    ratio, number, length = (_between(uniform[i], low_high) for i, low_high in enumerate((poisson, (1, 4), peak)))
-    place, width, lean, strength = jnp.split(uniform[4:].reshape(count, rank + 3), [rank, rank + 1, rank + 2], 1)
+    ranges = poisson, (1, 4), peak
+    ratio, number, length = (_between(uniform[i], ranges[i]) for i in range(3))
+    pushes = uniform[4:].reshape(count, rank + 3)
+    place, width, lean, strength = jnp.split(pushes, [rank, rank + 1, rank + 2], axis=1)
     is_traction = np.arange(count) == count - 1
     rows = np.where(is_traction, 0.5, 0.65)[:, None], np.where(is_traction, 0.5, 0.25)[:, None]
     place = place.at[:, -2:-1].set(rows[0] + 2 * rows[1] * (place[:, -2:-1] - 0.5))
@@ -191,8 +194,8 @@ def _between(uniform: jax.Array, low_high: tuple[float, float]) -> jax.Array:
 def _element(rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Stiffness `(n, n)` of one element for a unit shear modulus, and its mean divergence `(n,)`.
 
-    n = corners x rank; the energy of an element is `shear u K u / 2 + lame (b u)^2 / 2`, K integrated with two
-    Gauss points an axis.
+    n = corners x rank; the energy of an element is `shear u K u / 2 + lame (b u)^2 / 2`, K integrated with
+    two Gauss points an axis.
     """
     corners = np.array(list(itertools.product((0, 1), repeat=rank)))
 

@@ -37,6 +37,9 @@ class PointSpread(NamedTuple):
     elevation: float = 1.5
 
 
+USUAL_SPREAD = PointSpread()
+
+
 def scatterers(key: jax.Array, shape: Sequence[int], *, occupancy: float | jax.Array = 1.0) -> jax.Array:
     """Amplitudes of point scatterers `shape`, zero mean and unit variance, one in each occupied sample.
 
@@ -45,7 +48,8 @@ def scatterers(key: jax.Array, shape: Sequence[int], *, occupancy: float | jax.A
     """
     amplitude_key, place_key = jax.random.split(key)
     there = jax.random.uniform(place_key, tuple(shape)) < occupancy
-    return there * jax.random.normal(amplitude_key, tuple(shape)) / jnp.sqrt(jnp.asarray(occupancy, jnp.float32))
+    amplitude = jax.random.normal(amplitude_key, tuple(shape))
+    return there * amplitude / jnp.sqrt(jnp.asarray(occupancy, jnp.float32))
 
 
 def radio_frequency(reflectivity: jax.Array, spread: PointSpread) -> jax.Array:
@@ -74,7 +78,7 @@ def analytic(signal: jax.Array) -> jax.Array:
 
 
 def envelope(signal: jax.Array) -> jax.Array:
-    """Envelope of echo signals `(..., depth, beams)`, at least 0; its gradient where it is 0 is 0, not NaN."""
+    """Envelope of echo signals `(..., depth, beams)`; where it is 0 its gradient is 0, not NaN."""
     echo = analytic(signal)
     power = jnp.square(echo.real) + jnp.square(echo.imag)
     positive = power > 0
@@ -82,7 +86,10 @@ def envelope(signal: jax.Array) -> jax.Array:
 
 
 def log_compress(
-    envelopes: jax.Array, *, dynamic_range: float | jax.Array = 60.0, reference: float | jax.Array | None = None
+    envelopes: jax.Array,
+    *,
+    dynamic_range: float | jax.Array = 60.0,
+    reference: float | jax.Array | None = None,
 ) -> jax.Array:
     """Grey values in [0, 1] of envelopes of any shape: 1 at `reference`, 0 at `dynamic_range` dB below it.
 
@@ -122,7 +129,7 @@ def b_mode(
     echogenicity: jax.Array,
     key: jax.Array,
     *,
-    spread: PointSpread = PointSpread(),
+    spread: PointSpread = USUAL_SPREAD,
     attenuation: jax.Array | None = None,
     mirrors: jax.Array | None = None,
     compensation: float | jax.Array = 0.0,
@@ -191,7 +198,7 @@ def to_beams(image: jax.Array, sector: Sector, samples: int, beams: int) -> jax.
 
 
 def scan_convert(frame: jax.Array, sector: Sector, shape: Sequence[int]) -> jax.Array:
-    """The Cartesian image `(..., H, W)` of `shape` of a frame `(..., samples, beams)`; 0 outside the sector."""
+    """Cartesian image `(..., H, W)` of `shape` of a frame `(..., samples, beams)`; 0 outside the sector."""
     samples, beams = frame.shape[-2:]
     depth, turn, inside = _polar(sector, shape)
     beam = turn * _intervals(sector, beams)
@@ -209,7 +216,7 @@ def sector_mask(sector: Sector, shape: Sequence[int]) -> jax.Array:
 
 
 def _polar(sector: Sector, shape: Sequence[int]) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Depth and angle of all pixels as parts (0 to 1) of the sector's, and whether they lie in it, `(H, W)`."""
+    """Depth and angle of pixels as parts (0 to 1) of the sector's, and whether they lie in it, `(H, W)`."""
     row = jnp.arange(shape[0], dtype=jnp.float32)[:, None] - sector.row
     column = jnp.arange(shape[1], dtype=jnp.float32) - sector.column
     radius = jnp.sqrt(jnp.square(row) + jnp.square(column) + 1e-12)
@@ -295,7 +302,7 @@ def _convolved(signal: jax.Array, spread: PointSpread, *, volume: bool) -> jax.A
 
 
 def _kernel(size: int, deviation: float, wavelength: float | None) -> np.ndarray:
-    """Matrix `(N, N)` that convolves with a Gaussian, under a cosine if it has a wavelength, of unit energy."""
+    """Matrix `(N, N)` that convolves with a pulse of unit energy; without a wavelength it is a Gaussian."""
     offset = np.arange(size)[:, None] - np.arange(size)
 
     def pulse(place):
