@@ -18,7 +18,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from medgan_jax.nn import winograd
+
 FEW = 128  # up to so many output pixels, products with the kernel, or with patches, as it is stored
+PIXELS = 512  # Winograd's products need so many output pixels to make up for changing the kernel
+CHANNELS = {"gather": 64, "correlate": 128}  # and so many channels on both sides
 FEATURES = 32  # the library's fast kernel needs so many output channels
 THIN = 16  # up to so many output channels, a weight gradient is a product with shifted copies of `y`
 
@@ -190,10 +194,55 @@ def _gather_plain(x, kernel, geometry):
         plane = _plane(geometry)
         total = sum(_gather_plain(planes, kernel[u], plane) for u, planes in enumerate(_planes(x, geometry)))
         return total.reshape(x.shape[0], -1, *total.shape[1:])
+    if _suits_winograd("gather", x, kernel.shape[-1], geometry):
+        return _gather_winograd(x, kernel, geometry)
     taps, channels, features = math.prod(geometry.taps), *kernel.shape[-2:]
     if features == 1 and set(geometry.strides) == {1} and 1 < taps <= 2 * channels:
         return _gather_one_feature(x, kernel, geometry)
     return _library(x, kernel, geometry.strides, _tight_pads(geometry), geometry.dilation, geometry.groups)
+
+
+def _suits_winograd(form, x, features, geometry) -> bool:
+    """Whether Winograd's products are possible (planes, some kernels) and worth their sums."""
+    kind = geometry.taps, geometry.strides
+    # Four taps with stride 2 become two taps of four times the channels.
+    channels = {((3, 3), (1, 1)): 1, ((2, 2), (1, 1)): 1, ((4, 4), (1, 1)): 1, ((4, 4), (2, 2)): 4}.get(kind, 0) * x.shape[-1]
+    return (
+        geometry.groups == 1
+        and set(geometry.dilation) == {1}
+        and x.shape[0] * math.prod(geometry.counts) >= PIXELS
+        and min(channels, features) >= CHANNELS[form]
+    )
+
+
+def _gather_winograd(x, kernel, geometry):
+    if max(geometry.strides) == 1:
+        return winograd.gather(x, kernel, _tight_pads(geometry), geometry.counts)
+    channels, features = kernel.shape[-2:]
+    kernel = kernel.reshape(2, 2, 2, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
+    kernel = kernel.reshape(2, 2, 4 * channels, features)
+    return winograd.gather(_pixel_blocks(x, geometry), kernel, [(0, 0)] * 2, geometry.counts)
+
+
+def _correlate_winograd(x, y, geometry):
+    if max(geometry.strides) == 1:
+        return winograd.correlate(x, y, _tight_pads(geometry), geometry.taps[0])
+    channels, features = x.shape[-1], y.shape[-1]
+    kernel = winograd.correlate(_pixel_blocks(x, geometry), y, [(0, 0)] * 2, 2)
+    kernel = kernel.reshape(2, 2, 2, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
+    return kernel.reshape(4, 4, channels, features)
+
+
+def _pixel_blocks(x, geometry):
+    """Blocks of 2 x 2 pixels as channels, those that a kernel of 4 x 4 taps with stride 2 sees."""
+    blocks = [n + 1 for n in geometry.counts]
+    edges = [
+        (low, 2 * n - low - size, 0)
+        for low, n, size in zip(geometry.low, blocks, x.shape[1:-1], strict=True)
+    ]
+    x = _zero_padded(x, edges).reshape(x.shape[0], blocks[0], 2, blocks[1], 2, x.shape[-1])
+    # Written out once: every point of the tiles reads it.
+    return lax.optimization_barrier(x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], *blocks, -1))
 
 
 def _gather_one_feature(x, kernel, geometry):
@@ -225,13 +274,14 @@ def _spread(y, kernel, geometry):
     strided = max(geometry.strides) > 1
     # With few pixels the time goes to reading the kernel, so it must not be copied.
     few = y.shape[0] * pixels <= 2 * y.shape[-1] if strided else 3 * pixels <= outputs
-    if geometry.groups == 1 and few:
+    whole = all(k % s == 0 for k, s in zip(geometry.taps, geometry.strides, strict=True))
+    phases = strided and whole and geometry.groups == 1 and max(geometry.dilation) == 1
+    if geometry.groups == 1 and few and not (phases and _phases_suit_winograd(y, kernel, geometry)):
         return _spread_products(y, kernel, geometry)
     kernel = _as_gathered(kernel, geometry)
     if not strided:
         return _spread_as_gather(y, kernel, geometry)
-    whole = all(k % s == 0 for k, s in zip(geometry.taps, geometry.strides, strict=True))
-    if geometry.groups == 1 and whole and max(geometry.dilation) == 1:
+    if phases:
         return _spread_phases(y, kernel, geometry)
     return _spread_dilated(y, kernel, geometry)
 
@@ -296,10 +346,29 @@ def _spread_as_gather(y, kernel, geometry):
     return _gather_plain(y, _flip(_swap(kernel, geometry.groups)), adjoint)
 
 
+def _phases(geometry):
+    """The convolution without strides that `_spread_phases` makes."""
+    parts = tuple(k // s for k, s in zip(geometry.taps, geometry.strides, strict=True))
+    return dataclasses.replace(
+        geometry,
+        strides=(1,) * len(parts),
+        pads=tuple((m - 1, m - 1) for m in parts),
+        sizes=geometry.counts,
+        counts=tuple(n + m - 1 for n, m in zip(geometry.counts, parts, strict=True)),
+        taps=parts,
+        transposed=False,
+    )
+
+
+def _phases_suit_winograd(y, kernel, geometry) -> bool:
+    channels = kernel.shape[-1 if geometry.transposed else -2]
+    return _suits_winograd("gather", y, math.prod(geometry.strides) * channels, _phases(geometry))
+
+
 def _spread_phases(y, kernel, geometry):
     """Depth to space: the `s` phases of the output as channels of one convolution without dilated zeros."""
-    rank, strides = len(geometry.taps), geometry.strides
-    parts = [k // s for k, s in zip(geometry.taps, strides, strict=True)]
+    rank, strides, phases = len(geometry.taps), geometry.strides, _phases(geometry)
+    parts, blocks = phases.taps, phases.counts
     channels, features = kernel.shape[-2:]
     kernel = kernel.reshape(
         *(n for pair in zip(parts, strides, strict=True) for n in pair), channels, features
@@ -307,16 +376,6 @@ def _spread_phases(y, kernel, geometry):
     kernel = lax.rev(kernel, range(0, 2 * rank, 2))
     kernel = kernel.transpose(*range(0, 2 * rank, 2), 2 * rank + 1, *range(1, 2 * rank, 2), 2 * rank)
     kernel = kernel.reshape(*parts, features, math.prod(strides) * channels)
-    blocks = tuple(n + m - 1 for n, m in zip(geometry.counts, parts, strict=True))
-    phases = dataclasses.replace(
-        geometry,
-        strides=(1,) * rank,
-        pads=tuple((m - 1, m - 1) for m in parts),
-        sizes=geometry.counts,
-        counts=blocks,
-        taps=tuple(parts),
-        transposed=False,
-    )
     z = _gather_plain(y, kernel, phases).reshape(y.shape[0], *blocks, *strides, channels)
     z = z.transpose(*range(1 + rank, 1 + 2 * rank), *range(1 + rank), 2 * rank + 1)
     return _interleaved(z, rank, geometry)
@@ -394,6 +453,8 @@ def _correlate_plain(x, y, geometry):
     if len(geometry.taps) == 3:
         flat, plane = y.reshape(-1, *y.shape[2:]), _plane(geometry)
         return jnp.stack([_correlate_plain(planes, flat, plane) for planes in _planes(x, geometry)])
+    if _suits_winograd("correlate", x, y.shape[-1], geometry):
+        return _correlate_winograd(x, y, geometry)
     if y.shape[-1] <= THIN and set(geometry.strides) == {1}:
         return _correlate_thin(x, y, geometry)
     return _correlate_canonical(x, y, geometry)
