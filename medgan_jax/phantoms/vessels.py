@@ -221,7 +221,7 @@ def _branches(
     turn = jnp.tile(1 - 2 * (jnp.arange(number) % 2), len(place)) * (0.85 + 0.2 * turn)
     radii = radii * 0.68 * jnp.exp(0.18 * jnp.clip(ratio, -2, 2))
     lengths = longest * jnp.minimum(radii / 0.02, 1.2)
-    radii = jnp.where(radii < 0.0045, 0.0, radii)
+    radii = jnp.where(radii < 0.008, 0.0, radii)
     return trees.grow(
         starts, angles + turn, -0.7 * turn + 0.3 * bend, lengths, radii, 0.18 * jnp.stack(wiggles, -1), steps
     )
@@ -249,7 +249,7 @@ def _x_ray(
     chord = jnp.sqrt(jnp.clip(1 - jnp.square(1 - depth), 0, 1))
     radius = within / jnp.maximum(depth, 1e-2) / view.scale
     filling = jnp.exp(0.18 * numbers[8] + 0.30 * smooth[2])
-    agent = share[0] * (0.4 + 0.6 * chord[0]) * jnp.clip(radius[0] / 0.036, 0, 1.2) ** 0.8
+    agent = share[0] * (0.4 + 0.6 * chord[0]) * jnp.clip(radius[0] / 0.036, 0, 1.2) ** 0.6
     wall = share[1] * (0.35 + 0.45 * jnp.exp(-jnp.square(depth[1] / 0.3)))
     log = 0.62 + 0.15 * numbers[9] - 0.6 * (body + 0.85 * filling * agent + 0.45 * wall)
     light = jnp.exp(log - 1.15)
