@@ -297,7 +297,7 @@ def _values(chance: Chance, modality: Modality) -> dict[str, jax.Array]:
     phase, weighting, *_ = chance.uniform("style")
     table = jnp.array(list(VALUES.values())).T
     enhancement = (0.6 + 0.5 * chance.uniform("style")[2]) * (phase < 0.8)
-    scatter = jnp.where(table[0] > -90, 1.0, 0.3)
+    scatter = jnp.where(table[0] > -90, 1.0, jnp.where(table[0] > -800, 0.3, 0.0))
     values = {
         "ct": table[0] + enhancement * table[1] + 6 * scatter * first,
         "mr": (table[2] + weighting * (table[3] - table[2])) * jnp.exp(0.12 * first),
