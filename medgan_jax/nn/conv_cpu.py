@@ -22,8 +22,10 @@ from medgan_jax.nn import winograd
 
 FEW = 128  # up to so many output pixels, products with the kernel, or with patches, as it is stored
 PIXELS = 512  # Winograd's products need so many output pixels to make up for changing the kernel
+WINOGRAD = {((2, 2), (1, 1)): 1, ((3, 3), (1, 1)): 1, ((4, 4), (1, 1)): 1, ((4, 4), (2, 2)): 4}
 CHANNELS = {"gather": 64, "correlate": 128}  # and so many channels on both sides
 FEATURES = 32  # the library's fast kernel needs so many output channels
+VERY_FEW = 16  # up to so many output pixels, a convolution is one matrix product over patches
 THIN = 16  # up to so many output channels, a weight gradient is a product with shifted copies of `y`
 
 
@@ -197,16 +199,24 @@ def _gather_plain(x, kernel, geometry):
     if _suits_winograd("gather", x, kernel.shape[-1], geometry):
         return _gather_winograd(x, kernel, geometry)
     taps, channels, features = math.prod(geometry.taps), *kernel.shape[-2:]
+    if geometry.groups == 1 and x.shape[0] * math.prod(geometry.counts) <= VERY_FEW < taps * channels:
+        return _gather_patches(x, kernel, geometry)
     if features == 1 and set(geometry.strides) == {1} and 1 < taps <= 2 * channels:
         return _gather_one_feature(x, kernel, geometry)
     return _library(x, kernel, geometry.strides, _tight_pads(geometry), geometry.dilation, geometry.groups)
 
 
+def _gather_patches(x, kernel, geometry):
+    """One matrix product of all that the taps see: reads a big kernel once, as stored."""
+    patches = jnp.moveaxis(_patches(x, geometry).reshape(math.prod(geometry.taps), -1, x.shape[-1]), 0, 1)
+    y = patches.reshape(patches.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1])
+    return y.reshape(x.shape[0], *geometry.counts, -1)
+
+
 def _suits_winograd(form, x, features, geometry) -> bool:
     """Whether Winograd's products are possible (planes, some kernels) and worth their sums."""
-    kind = geometry.taps, geometry.strides
     # Four taps with stride 2 become two taps of four times the channels.
-    channels = {((3, 3), (1, 1)): 1, ((2, 2), (1, 1)): 1, ((4, 4), (1, 1)): 1, ((4, 4), (2, 2)): 4}.get(kind, 0) * x.shape[-1]
+    channels = x.shape[-1] * WINOGRAD.get((geometry.taps, geometry.strides), 0)
     return (
         geometry.groups == 1
         and set(geometry.dilation) == {1}
@@ -237,8 +247,7 @@ def _pixel_blocks(x, geometry):
     """Blocks of 2 x 2 pixels as channels, those that a kernel of 4 x 4 taps with stride 2 sees."""
     blocks = [n + 1 for n in geometry.counts]
     edges = [
-        (low, 2 * n - low - size, 0)
-        for low, n, size in zip(geometry.low, blocks, x.shape[1:-1], strict=True)
+        (low, 2 * n - low - size, 0) for low, n, size in zip(geometry.low, blocks, x.shape[1:-1], strict=True)
     ]
     x = _zero_padded(x, edges).reshape(x.shape[0], blocks[0], 2, blocks[1], 2, x.shape[-1])
     # Written out once: every point of the tiles reads it.

@@ -1,10 +1,10 @@
-"""Winograd's minimal filtering for planes without strides, as batched matrix products.
+"""Winograd's minimal filtering for planes without strides, as matrix products.
 
 For `m = 2` outputs and `r` taps along an axis, `m + r - 1` products do the work of `2 r`: each axis of the
-image and of the kernel is changed into `m + r - 1` points, the channels are multiplied point by point, and the
-points of the result are changed back (Winograd 1980; Lavin & Gray, "Fast algorithms for convolutional neural
-networks", CVPR 2016). In two dimensions 9 products stand for 16 with 2 x 2 taps, 16 for 36 with 3 x 3, 25 for
-64 with 4 x 4. So few points keep errors within some roundings of float32.
+image and of the kernel is changed into `m + r - 1` points, the channels are multiplied point by point, and
+the points of the result are changed back (Winograd 1980; Lavin & Gray, "Fast algorithms for convolutional
+neural networks", CVPR 2016). In two dimensions 9 products stand for 16 with 2 x 2 taps, 16 for 36 with
+3 x 3, 25 for 64 with 4 x 4. So few points keep errors within some roundings of float32.
 
 A convolution of 4 x 4 taps and stride 2 is one of 2 x 2 taps on blocks of 2 x 2 pixels taken as channels, so
 it profits too. Everything here is for float32 and wider on a CPU; `conv_cpu.py` says when.
@@ -23,7 +23,7 @@ TILE = 2  # outputs of a tile along each axis
 
 @dataclasses.dataclass(frozen=True)
 class _Points:
-    """The three linear maps of one axis, rows are points: of the image's tile, the kernel's taps, the outputs."""
+    """The linear maps of one axis, rows are points: of the image's tile, the kernel's taps, the outputs."""
 
     image: np.ndarray
     taps: np.ndarray
@@ -34,8 +34,8 @@ class _Points:
 def _points(taps: int) -> _Points:
     """The maps for 2, 3 or 4 taps, by the construction of Cook and Toom.
 
-    A tile times the reversed kernel is a product of polynomials, evaluated at points and interpolated; this is
-    its transpose. The last point is infinity.
+    A tile times the reversed kernel is a product of polynomials, evaluated at points and interpolated; this
+    is its transpose. The last point is infinity.
     """
     places = np.array((0.0, 1.0, -1.0, 2.0)[:taps])
     apart = places[:, None] - places + np.eye(taps)
@@ -94,9 +94,7 @@ def _image_points(x: jax.Array, pads, counts, points: _Points) -> list[list[jax.
     ]
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
     rows, columns = (TILE * (n - 1) + 1 for n in tiles)
-    places = [
-        [x[:, u : u + rows : TILE, v : v + columns : TILE] for v in range(width)] for u in range(width)
-    ]
+    places = [[x[:, u : u + rows : TILE, v : v + columns : TILE] for v in range(width)] for u in range(width)]
     values = _mapped(places, points.image)
     return [[value.reshape(-1, x.shape[-1]) for value in row] for row in values]
 
@@ -114,6 +112,10 @@ def _mapped(places: list[list[jax.Array]], matrix: np.ndarray) -> list[list[jax.
 def _weighted_sums(values: list[jax.Array], matrix: np.ndarray) -> list[jax.Array]:
     sums = []
     for weights in matrix:
-        terms = [v if w == 1 else -v if w == -1 else v * float(w) for v, w in zip(values, weights) if w]
+        terms = [
+            v if w == 1 else -v if w == -1 else v * float(w)
+            for v, w in zip(values, weights, strict=True)
+            if w
+        ]
         sums.append(functools.reduce(jnp.add, terms))
     return sums
