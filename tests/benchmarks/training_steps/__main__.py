@@ -242,6 +242,28 @@ def profile(game: games.Game, options: argparse.Namespace) -> None:
         print(f"{milliseconds:10.2f}  {name}", flush=True)
 
 
+def store(options: argparse.Namespace, found: dict, rows: list[dict], known: list[dict]) -> None:
+    """All rows so far as JSON and as a table; earlier rows of other games stay in the JSON."""
+    if not options.output:
+        return
+    options.output.mkdir(parents=True, exist_ok=True)
+    name = "steps_jax_only" if options.jax_only else "steps"
+    new = {(row["name"], row["precision"]) for row in rows}
+    kept = [] if options.jax_only else [row for row in known if (row["name"], row["precision"]) not in new]
+    text = json.dumps({"machine": found, "rows": rows, "earlier": kept}, indent=1)
+    (options.output / f"{name}.json").write_text(text + "\n")
+    (options.output / f"{name}.md").write_text(table.markdown(rows) + "\n")
+
+
+def stored_rows(options: argparse.Namespace) -> list[dict]:
+    """Rows of earlier whole runs in the output folder."""
+    path = options.output / "steps.json" if options.output else None
+    if not path or not path.exists():
+        return []
+    stored = json.loads(path.read_text())
+    return stored["rows"] + stored["earlier"]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measures, prints and stores; returns the exit status."""
     options = parse(arguments)
@@ -251,8 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
             profile(game, options)
         return 0
     found = machine(options)
-    path = options.output / "steps.json" if options.output else None
-    known = json.loads(path.read_text())["rows"] if path and path.exists() else []
+    known = stored_rows(options)
     rows = []
     print(json.dumps(found), *table.head(), sep="\n", flush=True)
     for precision in options.precision or ("float32", "bfloat16"):
@@ -262,14 +283,10 @@ def main(arguments: list[str] | None = None) -> int:
             same = (row for row in known if (row["name"], row["precision"]) == (game.name, precision))
             rows.append(measure(game, options, precision, next(same, {})))
             print(table.line(table.cells(rows[-1])), flush=True)
+            store(options, found, rows, known)
     text = table.markdown(rows)
     if text.count("\n") > len(rows) + 1:
         print(text.splitlines()[-1])
-    if path:
-        options.output.mkdir(parents=True, exist_ok=True)
-        name = "steps_jax_only" if options.jax_only else "steps"
-        path.with_stem(name).write_text(json.dumps({"machine": found, "rows": rows}, indent=1) + "\n")
-        path.with_name(f"{name}.md").write_text(text + "\n")
     if options.readme:
         readme = ROOT / "README.md"
         readme.write_text(table.with_table(readme.read_text(), text))
