@@ -189,7 +189,7 @@ def _slice_with(key, size, modality, position, infarct, noise, contraction, inde
     drawn = _frame(
         chance, fields, side, modality, position, contraction, infarct, shift, white, noise, framing
     )
-    return _reduced(drawn, factor)
+    return _reduced(drawn, factor, modality)
 
 
 def _frame(chance, fields, side, modality, position, contraction, infarct, shift, white, noise, framing):
@@ -224,12 +224,14 @@ def _frame(chance, fields, side, modality, position, contraction, infarct, shift
     }
 
 
-def _reduced(drawn: dict, factor: int) -> dict:
-    """Images averaged, labels sampled, places divided by `factor`."""
+def _reduced(drawn: dict, factor: int, modality: Modality) -> dict:
+    """Signals averaged, labels sampled, places divided by `factor`; magnitudes are taken of the averages."""
     middle = slice(factor // 2, None, factor)
+    field = average(drawn["complex"], factor)
+    magnitude = jnp.clip(norm(field[..., :1], field[..., 1:]), 0, 1)
     return drawn | {
-        "image": average(drawn["image"], factor),
-        "complex": average(drawn["complex"], factor),
+        "image": average(drawn["image"], factor) if modality == "ct" else magnitude,
+        "complex": field,
         "labels": drawn["labels"][middle, middle],
         "infarct_mask": drawn["infarct_mask"][middle, middle],
         "centre": drawn["centre"] / factor,

@@ -79,9 +79,7 @@ def _picture(path: pathlib.Path) -> np.ndarray:
     with images.reading(path, "a picture"):
         content = path.read_bytes()
         if path.suffix.lower() == ".gz":
-            stream = gzip.GzipFile(fileobj=io.BytesIO(content))
-            content = stream.read(_LARGEST_PICTURE)
-            images.refuse_size(path, len(content) + len(stream.read(1)), _LARGEST_PICTURE)
+            content = _unpacked(path, content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             opened = Image.open(io.BytesIO(content), formats=["GIF", "BMP", "PPM"])
@@ -89,6 +87,16 @@ def _picture(path: pathlib.Path) -> np.ndarray:
         grey = opened.mode in ("1", "L") or (opened.mode == "P" and _is_grey(opened))
         array = np.asarray(opened.convert("L" if grey else "RGB"))
     return array[..., None] if array.ndim == 2 else array
+
+
+def _unpacked(path: pathlib.Path, content: bytes) -> bytes:
+    """What a .gz file holds, read piece by piece: asked for the most at once, Python sets so much aside."""
+    stream, pieces, size = gzip.GzipFile(fileobj=io.BytesIO(content)), [], 0
+    while piece := stream.read(2**20):
+        pieces.append(piece)
+        size += len(piece)
+        images.refuse_size(path, size, _LARGEST_PICTURE)
+    return b"".join(pieces)
 
 
 def _is_grey(opened: Image.Image) -> bool:
