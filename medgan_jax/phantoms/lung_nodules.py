@@ -6,8 +6,8 @@ and histogram have the same distribution in both classes: only how the parts are
 At the border the nodule touches the chest wall, from which a threshold cannot separate it.
 
 The field of view is 50 mm; lengths are in halves of it (25 mm). The population (mean, SD): nodule 6 (1)
-mm in radius, within 6 mm of the middle, axes 10 % apart, lobes 5 %; 10 to 14 strands 7 (1.5) mm long and
-0.9 mm in radius; lung -850 (25) HU with 3 vessels; nodule 30 (20) HU; noise 20 HU. Window: level -400,
+mm in radius, within 6 mm of the middle, axes 10 % apart, lobes 5 %; 10 to 14 strands 6.5 (1.3) mm long and
+0.9 mm in radius; lung -850 (25) HU with 5 vessels; nodule 30 (20) HU; noise 20 HU. Window: level -400,
 width 1400.
 """
 
@@ -22,13 +22,13 @@ from medgan_jax.phantoms.torso import windowed
 BENIGN, MALIGNANT = range(2)
 LABELS = {"benign": BENIGN, "malignant": MALIGNANT}
 FIELD_OF_VIEW_MM = 50.0
-STRANDS, VESSELS = 14, 3
+STRANDS, VESSELS = 14, 5
 
 NUMBERS = {
     "nodule": 8,
     "lobes": 6,
     "strands": 9 * STRANDS,
-    "vessels": 7 * VESSELS,
+    "vessels": 8 * VESSELS,
     "wall": 5,
     "values": 6,
 }
@@ -114,31 +114,39 @@ def _strands(chance: Chance, place, centre, radius, malignant, rank: int) -> jax
     """Signed distance to the strands, which are radial and attached, or pass by in any direction."""
     numbers = chance.normal("strands").reshape(9, STRANDS)
     towards = numbers[:rank] / jnp.linalg.norm(numbers[:rank], axis=0)
-    length = 0.28 * jnp.exp(0.2 * numbers[6])
-    joined = [0.8 * radius * part for part in towards]
-    # Those that pass by lie clear of the nodule, across the direction in which they are displaced.
-    aside = jnp.roll(towards, 1, axis=0) * jnp.where(jnp.arange(rank) % 2 == 0, 1.0, -1.0)[:, None]
-    away = radius * (1.25 + 0.5 * jax.scipy.stats.norm.cdf(numbers[7]))
-    passing = [away * part - 0.5 * length * turn for part, turn in zip(towards, aside, strict=True)]
-    starts = [jnp.where(malignant, a, b) for a, b in zip(joined, passing, strict=True)]
-    # The part of a spicule within the nodule is hidden.
-    direction = [jnp.where(malignant, a, b) for a, b in zip(towards, aside, strict=True)]
-    reach = jnp.where(malignant, length + 0.2 * radius, length)
+    length = 0.26 * jnp.exp(0.2 * numbers[6])
+    joined = 0.8 * radius * towards
+    # Those that pass by lie anywhere but in the nodule, and do not point at it.
+    place_of = 1.9 * jax.scipy.stats.norm.cdf(numbers[3 : 3 + rank]) - 0.95 - jnp.stack(centre)[:, None]
+    away = jnp.linalg.norm(place_of, axis=0) + 1e-6
+    outwards = place_of / away
+    place_of = outwards * jnp.maximum(away, 1.15 * radius + 0.5 * length)
+    aside = towards - outwards * jnp.sum(towards * outwards, axis=0)
+    aside = aside / (jnp.linalg.norm(aside, axis=0) + 1e-6)
+    # Spicules overlap each other and the nodule; those that pass by are shorter, to show as much tissue.
+    clear = 0.72 * length
+    passing = place_of - 0.5 * clear * aside
+    starts = jnp.where(malignant, joined, passing)
+    direction = jnp.where(malignant, towards, aside)
+    reach = jnp.where(malignant, length + 0.2 * radius, clear)
     ones = (STRANDS, *(1,) * rank)
     start = [(middle + part).reshape(ones) for middle, part in zip(centre, starts, strict=True)]
-    end = [(a.ravel() + reach * b).reshape(ones) for a, b in zip(start, direction, strict=True)]
+    end = [a + (reach * b).reshape(ones) for a, b in zip(start, direction, strict=True)]
     present = (jnp.arange(STRANDS) < 10 + 2 * jnp.abs(numbers[8, 0])).reshape(ones)
-    inside = tube(place, start, end, (0.036, 0.030))
+    inside = tube(place, start, end, (0.044, 0.022))
     return jnp.max(jnp.where(present, inside, -1.0), axis=0)
 
 
 def _vessels(chance: Chance, place, rank: int) -> jax.Array:
-    """Signed distance to vessels that cross the field of view."""
-    numbers = chance.normal("vessels").reshape(7, VESSELS, *(1,) * rank)
+    """Signed distance to vessels that pass through the field of view."""
+    numbers = chance.normal("vessels").reshape(8, VESSELS, *(1,) * rank)
     towards = numbers[:rank] / norm(*numbers[:rank])
-    start = [1.6 * part for part in towards]
-    end = [-1.6 * part + 1.2 * move for part, move in zip(towards, numbers[3 : 3 + rank], strict=True)]
-    radii = 0.05 * jnp.exp(0.3 * numbers[6])
+    middle = [0.7 * each for each in numbers[3 : 3 + rank]]
+    half = 0.35 * jnp.exp(0.5 * numbers[6])
+    start, end = (
+        [at + side * half * part for at, part in zip(middle, towards, strict=True)] for side in (-1, 1)
+    )
+    radii = 0.045 * jnp.exp(0.3 * numbers[7])
     return jnp.max(tube(place, start, end, (radii, 0.6 * radii)), axis=0)
 
 
