@@ -144,12 +144,17 @@ class _Glands:
         *place, taken = jax.scipy.stats.norm.cdf(parts[:3])
         separate = 0.40 * jnp.exp(0.10 * spread + 0.15 * parts[3])
         merged = 0.60 * jnp.exp(0.10 * spread + 0.12 * parts[3])
-        # Fused glands are larger: fewer of them cover as much, 15 to 70 % of a patch.
-        share = jnp.where(malignant > 0, 0.38 + 0.24 * jnp.tanh(fused), 0.78 + 0.20 * jnp.tanh(fused))
-        chosen = taken < share
+        # Fused glands are larger: fewer of them cover as much. One, anywhere in the patch, is always there.
+        share = jnp.where(malignant > 0, 0.34 + 0.22 * jnp.tanh(fused), 0.72 + 0.22 * jnp.tanh(fused))
+        centre = jnp.asarray(mosaic.corners(self.cells)) + 0.25 + 0.5 * jnp.stack(place, -1)
+        sure = (
+            self.shift + jax.scipy.stats.norm.cdf(chance.normal("patch")[8:]) * patch.field / GLAND_SPACING_UM
+        )
+        away = jnp.linalg.norm(centre - sure, axis=-1)
+        chosen = (taken < share) | (jnp.arange(taken.size) == jnp.argmin(away))
         radius = jnp.where(malignant > 0, jnp.minimum(merged, 0.80), jnp.clip(separate, 0.24, 0.54))
         self.outlines = mosaic.Outlines(
-            centre=jnp.asarray(mosaic.corners(self.cells)) + 0.25 + 0.5 * jnp.stack(place, -1),
+            centre=centre,
             radius=jnp.where(chosen, radius, -1.0),
             stretch=1 + 0.22 * jnp.abs(parts[4]),
             angle=3 * parts[5],
@@ -197,7 +202,7 @@ class _Nuclei:
 
     def __init__(self, patch: _Patch, glands: _Glands, mitosis: jax.Array):
         chance, malignant = patch.chance, patch.malignant
-        dense, inflamed, *_ = chance.normal("patch")[6:]
+        dense, inflamed = chance.normal("patch")[6:8]
         self.cells = patch.cells(NUCLEUS_SPACING_UM)
         parts = chance.normal("nuclei").reshape(15, -1)
         *place, chosen, kind, divides = jax.scipy.stats.norm.cdf(parts[:5])
@@ -281,9 +286,9 @@ def _paint(patch: _Patch, glands: _Glands, nuclei: _Nuclei) -> tuple[jax.Array, 
     size = warp.shape[-1]
     places = mosaic.pixel_places(size, 1) * patch.field
     across = jnp.cos(turn) * places[..., 0] - jnp.sin(turn) * places[..., 1]
-    waves = jnp.sin(1.1 * across + 2.0 * warp[2] + 3.0 * broad[0]) + 0.5 * fibre[0]
+    waves = jnp.sin(1.1 * across + 3.0 * warp[2] + 4.0 * broad[0]) * (0.6 + 0.4 * warp[3]) + 0.7 * fibre[0]
     stroma = jnp.stack(
-        [0.12 * jnp.exp(0.4 * patch.slide[11]) + 0.03 * fibre[1], 0.52 + 0.10 * waves + 0.06 * broad[1]],
+        [0.12 * jnp.exp(0.4 * patch.slide[11]) + 0.03 * fibre[1], 0.52 + 0.08 * waves + 0.06 * broad[1]],
         axis=-1,
     )
     basophilia = 0.20 * jnp.exp(0.45 * patch.slide[1])
@@ -378,17 +383,21 @@ def _gland_task(key: jax.Array) -> dict[str, jax.Array]:
     return {"input": drawn["image"], "target": drawn["gland_mask"][..., None].astype(jnp.float32)}
 
 
-def _restain_task(key: jax.Array) -> dict[str, jax.Array]:
-    """What the other laboratory would show, but for its noise, which nothing could tell."""
-    source, target = tissue_patch(key, scanner="B"), tissue_patch(key, scanner="A", noise=0)
-    return {"input": source["image"], "target": target["image"]}
+def _colour_task(key: jax.Array) -> dict[str, jax.Array]:
+    """One laboratory's colours from grey; the same slide throughout, since grey does not tell which it was.
+
+    From one laboratory to the other is no task here: paired, most of it is a table of colours by nature.
+    """
+    slide = jax.random.key(4)
+    grey = staining.grey(tissue_patch(key, slide=slide)["image"])
+    return {"input": grey, "target": tissue_patch(key, slide=slide, noise=0)["image"]}
 
 
 TASKS = (
     Task("tissue_grade", "classification", _grade_task),
     Task("tissue_nuclei", "segmentation", _nuclei_task),
     Task("tissue_glands", "segmentation", _gland_task),
-    Task("tissue_restain", "translation", _restain_task),
+    Task("tissue_colour", "translation", _colour_task),
 )
 
 
