@@ -12,13 +12,18 @@ from medgan_jax.physics import resolution
 BUNDLE = resolution.fibre_bundle((40, 36), 3.5, seed=1)
 
 
+truncate = jax.jit(resolution.truncate_kspace, static_argnames=("factor", "axes", "same_grid"))
+signals_of = jax.jit(resolution.fibre_signals, static_argnames=("bundle", "gain", "noise"))
+from_fibres = jax.jit(resolution.from_fibres, static_argnames="bundle")
+
+
 def noise(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def test_truncation_keeps_the_centre_of_kspace_alone():
     volume = noise(0, 8, 12, 10, 1)
-    found = np.asarray(resolution.truncate_kspace(volume, (2, 3), (-4, -3)))
+    found = np.asarray(truncate(volume, (2, 3), (-4, -3)))
     kept = np.fft.fftshift(np.fft.fftn(volume[..., 0]))
     mask = np.zeros((8, 12, 10))
     mask[2:6, 4:8] = 1
@@ -27,7 +32,7 @@ def test_truncation_keeps_the_centre_of_kspace_alone():
     np.testing.assert_allclose(found[..., 0].mean(), volume.mean(), atol=1e-6)
     assert np.linalg.norm(found[..., 0] - expected.real) < 0.3 * np.linalg.norm(expected)
     image = noise(1, 15, 21, 1)
-    found = resolution.truncate_kspace(image, (5, 3), (-3, -2))
+    found = truncate(image, (5, 3), (-3, -2))
     mask = np.zeros((15, 21))
     mask[6:9, 7:14] = 1
     expected = np.fft.ifft2(np.fft.ifftshift(np.fft.fftshift(np.fft.fft2(image[..., 0])) * mask)).real
@@ -36,8 +41,8 @@ def test_truncation_keeps_the_centre_of_kspace_alone():
 
 def test_truncation_onto_a_small_grid_samples_that_on_the_same_grid():
     image = noise(2, 15, 21, 2)
-    small = resolution.truncate_kspace(image, 3, (-3, -2), same_grid=False)
-    same = resolution.truncate_kspace(image, 3, (-3, -2))
+    small = truncate(image, 3, (-3, -2), same_grid=False)
+    same = truncate(image, 3, (-3, -2))
     assert small.shape == (5, 7, 2)
     np.testing.assert_allclose(small, same[::3, ::3], atol=1e-5)
 
@@ -75,11 +80,11 @@ def test_a_thin_slice_is_spread_by_the_profile():
 
 def test_fibres_average_their_cells_and_interpolate_between_centres():
     image = noise(4, 2, 40, 36, 1)
-    signals = jax.jit(lambda x: resolution.fibre_signals(x, BUNDLE))(image)
+    signals = signals_of(image, BUNDLE)
     fibres = len(BUNDLE.centres)
     expected = ndimage.mean(image[1, ..., 0], BUNDLE.cell, np.arange(fibres))
     np.testing.assert_allclose(signals[1, :, 0], expected, atol=1e-5)
-    found = np.asarray(resolution.from_fibres(signals, BUNDLE))
+    found = np.asarray(from_fibres(signals, BUNDLE))
     grid = np.stack(np.mgrid[:40, :36], axis=-1)
     reference = LinearNDInterpolator(BUNDLE.centres, np.asarray(signals)[1, :, 0])(grid)
     inside = np.isfinite(reference)
@@ -97,13 +102,11 @@ def test_fibre_density_is_hexagonal_and_each_cell_has_pixels():
 
 def test_fibre_noise_and_gradients():
     image = jnp.ones((40, 36, 1))
-    noisy = resolution.fibre_signals(image, BUNDLE, gain=0.1, noise=0.05, key=jax.random.key(0))
+    noisy = signals_of(image, BUNDLE, gain=0.1, noise=0.05, key=jax.random.key(0))
     np.testing.assert_allclose(np.std(noisy), np.hypot(0.1, 0.05), rtol=0.25)
     with pytest.raises(ValueError, match="random key"):
         resolution.fibre_signals(image, BUNDLE, gain=0.1)
-    there = jax.grad(lambda x: jnp.sum(resolution.from_fibres(resolution.fibre_signals(x, BUNDLE), BUNDLE)))(
-        image
-    )
+    there = jax.grad(lambda x: jnp.sum(from_fibres(signals_of(x, BUNDLE), BUNDLE)))(image)
     np.testing.assert_allclose(jnp.sum(there), 40 * 36, rtol=1e-4)
 
 

@@ -13,6 +13,10 @@ from medgan_jax.physics import staining
 A, B = staining.SCANNERS["A"], staining.SCANNERS["B"]
 
 
+stains = jax.jit(staining.macenko_stains)
+scan = jax.jit(staining.scan, static_argnames="scanner")
+
+
 def tissue(seed=0, side=96):
     """Concentrations of haematoxylin (nuclei) and eosin (stroma with gaps), `(side, side, 2)`."""
     random = np.random.default_rng(seed)
@@ -51,7 +55,7 @@ def test_concentrations_come_back():
 
 
 def test_scanners_show_one_tissue_in_two_colours():
-    a, b = (np.asarray(staining.scan(tissue(), scanner)) for scanner in (A, B))
+    a, b = (np.asarray(scan(tissue(), scanner)) for scanner in (A, B))
     assert a.shape == b.shape == (96, 96, 3) and min(a.min(), b.min()) >= 0 and max(a.max(), b.max()) <= 1
     assert np.abs(a - b).mean() > 0.05
     empty = np.all(tissue() == 0, axis=-1)
@@ -64,28 +68,28 @@ def test_scanners_show_one_tissue_in_two_colours():
 def test_macenko_finds_the_stains(name):
     """Stated error: both vectors within 6 degrees where tissue of one stain alone exists."""
     scanner = dataclasses.replace(staining.SCANNERS[name], white=(1.0, 1.0, 1.0))
-    found = staining.macenko_stains(staining.scan(tissue(2), scanner))
+    found = stains(scan(tissue(2), scanner))
     np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-5)
     assert degrees(found, scanner.stains).max() < 6
 
 
 def test_macenko_normalises_and_leaves_the_reference_as_it_is():
     clear = [dataclasses.replace(scanner, white=(1.0, 1.0, 1.0)) for scanner in (A, B)]
-    a, b = (staining.scan(tissue(3), scanner) for scanner in clear)
+    a, b = (scan(tissue(3), scanner) for scanner in clear)
     normalise = jax.jit(staining.macenko)
     np.testing.assert_allclose(normalise(a, a), a, atol=0.03)
     before, after = (float(jnp.mean(jnp.abs(x - b))) for x in (a, normalise(a, b)))
     assert after < 0.4 * before
-    other = staining.scan(tissue(4), clear[1])
+    other = scan(tissue(4), clear[1])
     assert float(jnp.mean(jnp.abs(normalise(a, other) - b))) < 0.5 * before
 
 
 def test_macenko_refuses_an_empty_image_with_nan():
-    assert np.all(np.isnan(staining.macenko_stains(jnp.ones((8, 8, 3)))))
+    assert np.all(np.isnan(stains(jnp.ones((8, 8, 3)))))
 
 
 def test_reinhard_matches_the_moments():
-    a, b = staining.scan(tissue(5), A), staining.scan(tissue(6), B)
+    a, b = scan(tissue(5), A), scan(tissue(6), B)
     moved = jax.jit(staining.reinhard)(a, b)
     colours, wanted = (np.asarray(staining.opponent_colours(x)).reshape(-1, 3) for x in (moved, b))
     np.testing.assert_allclose(colours.mean(0), wanted.mean(0), atol=0.02)
@@ -108,7 +112,7 @@ def test_unstained_cube_holds_both_components_but_no_band_alone_does():
     density = np.asarray(staining.optical_density(cube)).reshape(-1, 16)
     assert np.linalg.matrix_rank(density, tol=1e-2) == 2
     # Mean absorption is far weaker than that of the stained section.
-    assert density.mean() < 0.6 * np.asarray(staining.optical_density(staining.scan(amounts, A))).mean()
+    assert density.mean() < 0.6 * np.asarray(staining.optical_density(scan(amounts, A))).mean()
     noisy = staining.hyperspectral(amounts, 16, noise=0.01, key=jax.random.key(0))
     np.testing.assert_allclose(np.std(noisy - cube), 0.01, rtol=0.05)
     with pytest.raises(ValueError, match="random key"):
@@ -122,7 +126,7 @@ def test_grey_is_luminance():
 
 def test_rendering_has_gradients_and_batches():
     amounts = jnp.stack([jnp.asarray(tissue(seed, 16)) for seed in (9, 10)])
-    whole = staining.scan(amounts, B)
+    whole = scan(amounts, B)
     np.testing.assert_allclose(jax.vmap(lambda c: staining.scan(c, B))(amounts), whole, atol=1e-6)
     gradient = jax.jit(jax.grad(lambda c: jnp.mean(staining.scan(c, B))))(amounts)
     assert np.all(np.isfinite(gradient)) and np.all(gradient < 0)

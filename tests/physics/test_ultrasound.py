@@ -15,6 +15,16 @@ SECTOR = Sector(row=4.0, column=30.0, near=6.0, far=50.0, opening=1.4)
 TURN = Sector(row=32.0, column=32.0, near=5.0, far=30.0, opening=2 * np.pi)
 
 
+to_beams = jax.jit(ultrasound.to_beams, static_argnames=("samples", "beams"))
+scan_convert = jax.jit(ultrasound.scan_convert, static_argnames="shape")
+sector_mask = jax.jit(ultrasound.sector_mask, static_argnames="shape")
+sector_positions = jax.jit(ultrasound.sector_positions, static_argnames=("samples", "beams"))
+plane_positions = jax.jit(ultrasound.plane_positions, static_argnames="shape")
+probe_slice = jax.jit(ultrasound.probe_slice)
+envelope_of = jax.jit(ultrasound.envelope)
+log_compress = jax.jit(ultrasound.log_compress)
+
+
 def noise(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
@@ -76,19 +86,19 @@ def test_echoes_are_the_convolution_of_scipy():
 def test_envelope_is_that_of_the_hilbert_transform(depth):
     echoes = noise(2, 3, depth, 5)
     np.testing.assert_allclose(
-        ultrasound.envelope(echoes), np.abs(signal.hilbert(echoes, axis=-2)), atol=1e-5
+        envelope_of(echoes), np.abs(signal.hilbert(echoes, axis=-2)), atol=1e-5
     )
 
 
 def test_compression_is_linear_in_decibels():
     envelope = jnp.asarray(10 ** (-np.array([[0.0, 10, 30, 60, 80]]) / 20))
     np.testing.assert_allclose(
-        ultrasound.log_compress(envelope, dynamic_range=60.0), [[1, 5 / 6, 0.5, 0, 0]], atol=1e-5
+        log_compress(envelope, dynamic_range=60.0), [[1, 5 / 6, 0.5, 0, 0]], atol=1e-5
     )
-    np.testing.assert_allclose(ultrasound.log_compress(envelope, reference=10 ** (-0.5))[0, :2], [1, 1])
+    np.testing.assert_allclose(log_compress(envelope, reference=10 ** (-0.5))[0, :2], [1, 1])
     # Compressed Rayleigh speckle has an SD of 5.57 dB.
     rayleigh = np.random.default_rng(3).rayleigh(size=(1, 200000)).astype(np.float32)
-    grey = np.asarray(ultrasound.log_compress(rayleigh, dynamic_range=80.0, reference=10.0))
+    grey = np.asarray(log_compress(rayleigh, dynamic_range=80.0, reference=10.0))
     np.testing.assert_allclose(80 * grey[grey > 0].std(), 5.57, rtol=0.02)
 
 
@@ -124,8 +134,8 @@ def test_interfaces_are_seen_where_the_impedance_changes_along_the_beam():
 def test_scan_conversion_undoes_the_beams(sector, beams):
     row, column = np.mgrid[:64, :64].astype(np.float32)
     image = np.sin(row / 9) + np.cos(column / 7)
-    back = ultrasound.scan_convert(ultrasound.to_beams(image, sector, 80, beams), sector, (64, 64))
-    mask = np.asarray(ultrasound.sector_mask(sector, (64, 64)))
+    back = scan_convert(to_beams(image, sector, 80, beams), sector, (64, 64))
+    mask = np.asarray(sector_mask(sector, (64, 64)))
     radius = np.hypot(row - sector.row, column - sector.column)
     angle = np.arctan2(column - sector.column, row - sector.row)
     inside = (radius >= sector.near) & (radius <= sector.far) & (np.abs(angle) <= sector.opening / 2)
@@ -136,13 +146,13 @@ def test_scan_conversion_undoes_the_beams(sector, beams):
 
 def test_beams_sample_as_scipy_does_and_point_where_they_are_said_to():
     image = noise(5, 64, 64)
-    positions = np.asarray(ultrasound.sector_positions(SECTOR, 7, 5))
+    positions = np.asarray(sector_positions(SECTOR, 7, 5))
     np.testing.assert_allclose(positions[0, 2], [10, 30], atol=1e-4)
     np.testing.assert_allclose(positions[-1, 4], [4 + 50 * np.cos(0.7), 30 + 50 * np.sin(0.7)], atol=1e-4)
-    upwards = ultrasound.sector_positions(SECTOR._replace(row=60.0, direction=np.pi), 7, 5)
+    upwards = sector_positions(SECTOR._replace(row=60.0, direction=np.pi), 7, 5)
     np.testing.assert_allclose(upwards[-1, 2], [10, 30], atol=1e-4)
     expected = ndimage.map_coordinates(image, np.moveaxis(positions, -1, 0), order=1, mode="nearest")
-    np.testing.assert_allclose(ultrasound.to_beams(image, SECTOR, 7, 5), expected, atol=1e-4)
+    np.testing.assert_allclose(to_beams(image, SECTOR, 7, 5), expected, atol=1e-4)
 
 
 def test_probe_poses_are_those_of_scipy():
@@ -150,12 +160,12 @@ def test_probe_poses_are_those_of_scipy():
     found = jax.vmap(ultrasound.rotation_matrix)(vectors)
     np.testing.assert_allclose(found, Rotation.from_rotvec(vectors).as_matrix(), atol=1e-6)
     volume = noise(6, 12, 20, 16)
-    straight = ultrasound.plane_positions(Pose(jnp.array([5.0, 2.0, 7.5]), jnp.zeros(3)), (10, 16))
-    np.testing.assert_array_equal(ultrasound.probe_slice(volume, straight), volume[5, 2:12])
-    tilted = ultrasound.plane_positions(Pose(jnp.array([5.0, 2.0, 7.5]), vectors[1]), (14, 12), 0.8)
+    straight = plane_positions(Pose(jnp.array([5.0, 2.0, 7.5]), jnp.zeros(3)), (10, 16))
+    np.testing.assert_array_equal(probe_slice(volume, straight), volume[5, 2:12])
+    tilted = plane_positions(Pose(jnp.array([5.0, 2.0, 7.5]), vectors[1]), (14, 12), 0.8)
     expected = ndimage.map_coordinates(volume, np.moveaxis(tilted, -1, 0), order=1, mode="constant")
     inside = np.all((tilted >= 0) & (tilted <= np.array([11, 19, 15])), axis=-1)
-    found = ultrasound.probe_slice(volume, tilted)
+    found = probe_slice(volume, tilted)
     np.testing.assert_allclose(np.asarray(found)[inside], expected[inside], atol=1e-4)
     np.testing.assert_array_equal(np.asarray(found)[~inside], 0)
 
@@ -165,9 +175,9 @@ def test_every_step_has_finite_gradients_and_batches():
         sector = SECTOR._replace(near=near)
         beams = ultrasound.to_beams(echogenicity, sector, 24, 16)
         frame = ultrasound.b_mode(beams, jax.random.key(7), spread=SPREAD, noise=0.01)
-        plane = ultrasound.plane_positions(Pose(jnp.array([1.0, 1.0, 10.0]), rotation), (9, 9))
+        plane = plane_positions(Pose(jnp.array([1.0, 1.0, 10.0]), rotation), (9, 9))
         volume = jnp.broadcast_to(echogenicity, (3, *echogenicity.shape))
-        sliced = ultrasound.probe_slice(volume, plane)
+        sliced = probe_slice(volume, plane)
         return jnp.sum(ultrasound.scan_convert(frame, sector, (64, 64))) + jnp.sum(sliced)
 
     maps = jnp.stack([jnp.ones((64, 64)), jnp.zeros((64, 64)), jnp.abs(noise(8, 64, 64))])
