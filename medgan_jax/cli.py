@@ -550,6 +550,7 @@ def _print_comparison(method: Method, result: dict, workdir: pathlib.Path) -> No
         (result.get("twin") or {}).get("metrics", {}),
         paper,
         baseline_name=result.get("baseline_name") or "trivial",
+        others=result.get("others"),
     )
     print(title)
     tables.show(table)

@@ -480,6 +480,62 @@ class Baseline:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bound:
+    """What the `small` preset must show on phantoms: `metric` `relation` `times * other + plus`.
+
+    metric: of the experiment, its mean over the test cases. relation: ">=" or "<=". other: a number, or whose
+    value of the same metric: "baseline", "twin", or the name of one of the experiment's `others`; of: the metric
+    that is read there, where it is not the same one ("method" as `other` compares two metrics of the method).
+
+        Bound("psnr", ">=", "baseline", plus=3.0)       3 dB above the baseline
+        Bound("swd", "<=", "baseline", times=0.5)       half of the baseline's distance
+        Bound("modes", ">=", 7)
+        Bound("psnr_2", ">=", "method", of="psnr_1")    the second output is no worse than the first
+    """
+
+    metric: str
+    relation: Literal[">=", "<="]
+    other: float | str
+    of: str | None = None
+    times: float = 1.0
+    plus: float = 0.0
+
+    def __post_init__(self):
+        if self.relation not in (">=", "<="):
+            raise ValueError(f"bound on {self.metric!r}: the relation is '>=' or '<=', not {self.relation!r}")
+
+    def limit(self, record: Mapping[str, Any]) -> float | None:
+        """The right side, read from an evaluation's record; None where that was not measured."""
+        if not isinstance(self.other, str):
+            return self.times * self.other + self.plus
+        tables = {
+            **record.get("others", {}),
+            "method": record["metrics"],
+            "baseline": record["baseline"] or {},
+            "twin": (record["twin"] or {}).get("metrics", {}),
+        }
+        value = tables.get(self.other, {}).get(self.of or self.metric, {}).get("mean")
+        return None if value is None else self.times * value + self.plus
+
+    def holds(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record keeps the bound; what was not measured keeps none."""
+        value, limit = record["metrics"][self.metric]["mean"], self.limit(record)
+        if value is None or limit is None:
+            return False
+        return value >= limit if self.relation == ">=" else value <= limit
+
+    def in_words(self) -> str:
+        """`psnr >= baseline + 3`."""
+        if not isinstance(self.other, str):
+            right = f"{self.times * self.other + self.plus:g}"
+        else:
+            right = (f"{self.times:g} x " if self.times != 1 else "") + self.other
+            right += f" {self.of}" if self.of else ""
+            right += f" {'+' if self.plus > 0 else '-'} {abs(self.plus):g}" if self.plus else ""
+        return f"{self.metric} {self.relation} {right}"
+
+
+@dataclasses.dataclass(frozen=True)
 class EarlyStopping:
     """Stop when the validation `metric` (the experiment's `select`) has not improved for `patience` evaluations."""
 
@@ -512,13 +568,14 @@ class Experiment:
 
     id: catalogue id. config: the configuration it was made from. stages: played in order.
     infer: (nets, prepared batch, key) -> named images `(B, ...)`, pure.
-    baseline: the trivial method, scored beside this one.
+    baseline: the trivial method, scored beside this one; others: classical methods, scored beside it, too.
     metrics: measured on test cases. select: name of the metric on validation data that chooses the best state.
     images: names of the images to show, in order, from the outputs of `infer` or the batch; value_range: what is
         black and what is white in them, image_ranges the same for single ones. compare: (output, field of the
         batch) whose absolute difference is shown as "error".
     terms: what each loss term is and its weight, in words, for `describe`.
     unknowns: what the paper does not say and the project chose.
+    learning: what a run of the `small` preset on phantoms must show; see `medgan_jax.review.learning`.
     """
 
     id: str
@@ -528,6 +585,7 @@ class Experiment:
     metrics: tuple[Metric, ...] = ()
     select: str | None = None
     baseline: Baseline | None = None
+    others: tuple[Baseline, ...] = ()
     images: tuple[str, ...] = ()
     value_range: tuple[float, float] = (-1.0, 1.0)
     image_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
@@ -537,9 +595,11 @@ class Experiment:
     terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unknowns: tuple[str, ...] = ()
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    learning: tuple[Bound, ...] = ()
 
     def __post_init__(self):
         names = [metric.name for metric in self.metrics]
+        self._check_learning(names)
         if self.select is not None and self.select not in names:
             raise ValueError(f"experiment {self.id!r}: select names no metric {self.select!r}; it has {names}")
         if self.early_stopping is not None and self.early_stopping.metric != self.select:
@@ -547,6 +607,15 @@ class Experiment:
                 f"experiment {self.id!r}: early stopping watches {self.early_stopping.metric!r} and the best state is "
                 f"chosen by {self.select!r}; they must be the same metric"
             )
+
+    def _check_learning(self, names: list[str]) -> None:
+        compared = {"method", "baseline", "twin", *(other.name for other in self.others)}
+        for bound in self.learning:
+            unknown = {bound.metric, bound.of or bound.metric} - set(names)
+            if isinstance(bound.other, str) and bound.other not in compared:
+                unknown.add(bound.other)
+            if unknown:
+                raise ValueError(f"experiment {self.id!r}: bound {bound.in_words()!r} names {sorted(unknown)}")
 
     def metric(self, name: str) -> Metric:
         """The metric called `name`."""

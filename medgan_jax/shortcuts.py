@@ -7,12 +7,8 @@ fingerprint of the code that draws the phantom: a phantom that was changed since
 """
 
 import argparse
-import ast
 import dataclasses
-import functools
-import hashlib
 import importlib
-import importlib.util
 import json
 import math
 import pathlib
@@ -43,6 +39,7 @@ from medgan_jax.models.unet import UNet
 from medgan_jax.nn.blocks import ConvBlock
 from medgan_jax.nn.conv import Conv
 from medgan_jax.phantoms.tasks import Task
+from medgan_jax.review import code
 from medgan_jax.training import run
 
 RECORDS = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "records" / "shortcuts"
@@ -97,60 +94,10 @@ def find_tasks() -> dict[str, tuple[str, Task]]:
 def fingerprint(module: str) -> str:
     """SHA-256 of what a module computes: its code and that of all parts of the library that it imports.
 
-    Comments, docstrings and layout are no part of it.
+    Comments, docstrings and layout are no part of it, nor are the errors, which draw nothing.
     """
-    code = [f"{name}\n{_code(name)}" for name in sorted(_with_imports(module))]
-    return hashlib.sha256("\n".join([str(RECIPE), *code]).encode()).hexdigest()
-
-
-@functools.cache
-def _tree(module: str) -> ast.Module:
-    return ast.parse(pathlib.Path(importlib.util.find_spec(module).origin).read_text())
-
-
-def _with_imports(module: str) -> set[str]:
-    """The module and the modules of this library that it imports, and so on; errors draw nothing."""
-    library = __name__.partition(".")[0]
-    found, waiting = set(), [module]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found.add(name)
-        for node in ast.walk(_tree(name)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == library:
-                members = [f"{node.module}.{alias.name}" for alias in node.names]
-                waiting += [node.module, *(each for each in members if _is_module(each))]
-            elif isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names if alias.name.partition(".")[0] == library]
-    return {name for name in found if not name.endswith(".errors")}
-
-
-@functools.cache
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-@functools.cache
-def _code(module: str) -> str:
-    return _written(_tree(module))
-
-
-def _written(node) -> str:
-    """A syntax tree in text that is the same under every version of Python."""
-    if isinstance(node, list):
-        return "[" + ",".join(map(_written, node)) + "]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-        fields["body"] = fields["body"][1:]
-    # Newer versions add fields, which are empty in code that older ones can read.
-    parts = [f"{name}={_written(value)}" for name, value in fields.items() if value not in (None, [])]
-    return f"{type(node).__name__}({','.join(parts)})"
+    names = sorted(name for name in code.with_imports(module) if not name.endswith(".errors"))
+    return code.digest([str(RECIPE), *(f"{name}\n{code.code(name)}" for name in names)])
 
 
 # --- the small network ---

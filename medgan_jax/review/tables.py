@@ -100,14 +100,16 @@ def comparison(
     paper: Mapping[str, Sequence[Mapping]],
     *,
     baseline_name: str = "baseline",
+    others: Mapping[str, Mapping[str, Mapping]] | None = None,
 ) -> Table:
-    """The method beside its baseline, its non-adversarial twin where one was evaluated, and published values.
+    """The method beside its baseline, classical methods, its non-adversarial twin if evaluated, published values.
 
-    measured, baseline, twin: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper: `{metric:
+    measured, baseline, twin, and others by name: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper: `{metric:
     [{"value", "std", "unit", "unit_inferred", "condition", ...}]}`. Metrics are matched by name, however
     spelled; the paper's NMSE stands beside `nmse_NAME`, NMSE as NAME's paper computes it, where there is one.
     """
-    beside = [(f"{baseline_name} (baseline)", baseline), ("non-adversarial twin", twin)]
+    classical = (others or {}).items()
+    beside = [(f"{baseline_name} (baseline)", baseline), *classical, ("non-adversarial twin", twin)]
     beside = [(heading, rows) for heading, rows in beside if rows]
     published = {published_key(metric, name, measured): values for metric, values in paper.items()}
     headings = ["metric", name, *(heading for heading, _ in beside)]

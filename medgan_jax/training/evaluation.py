@@ -1,7 +1,8 @@
-"""Measures a game on validation or test cases: the method, and the trivial baseline beside it, case by case."""
+"""Measures a game on validation or test cases: the method, and the trivial and classical ones beside it."""
 
 import csv
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medgan_jax.data.pipeline import evaluation_batches
-from medgan_jax.game import Experiment, Stage, TrainState, Tree, inference_networks
+from medgan_jax.game import Baseline, Experiment, Stage, TrainState, Tree, inference_networks
 from medgan_jax.training.parallel import Layout
 from medgan_jax.training.step import INFER, run_key
 from medgan_jax.training.writers import to_json_number, writing
@@ -38,7 +39,16 @@ class Evaluator:
         self.stage: Stage = experiment.stages[-1]
         self.frozen = layout.replicate(self.stage.frozen_variables)
         self._method = jax.jit(self._measure_method, out_shardings=layout.replicated)
-        self._baseline = jax.jit(self._measure_baseline, out_shardings=layout.replicated)
+        self._compared = {
+            method.name: jax.jit(functools.partial(self._measure_compared, method), out_shardings=layout.replicated)
+            for method in self.compared
+        }
+
+    @property
+    def compared(self) -> tuple[Baseline, ...]:
+        """The baseline, if there is one, and the classical methods."""
+        first = () if self.experiment.baseline is None else (self.experiment.baseline,)
+        return (*first, *self.experiment.others)
 
     def _measure(self, outputs: Mapping[str, jax.Array], batch: Tree):
         values = {metric.name: metric.per_case(outputs, batch) for metric in self.experiment.metrics}
@@ -55,30 +65,28 @@ class Evaluator:
         nets = inference_networks(self.stage, state, frozen, key)
         return self._measure(self.experiment.infer(nets, batch, key), batch)
 
-    def _measure_baseline(self, fitted: Tree, batch: Tree, key: jax.Array):
+    def _measure_compared(self, method: Baseline, fitted: Tree, batch: Tree, key: jax.Array):
         batch = self.stage.prepare(batch, key)
-        return self._measure(self.experiment.baseline.apply(fitted, batch, key), batch)
+        return self._measure(method.apply(fitted, batch, key), batch)
 
     def method(self, state: TrainState, source, *, limit: int | None = None) -> Measured:
         """The metrics of the trained networks on all cases of `source`, or on the first `limit`."""
         weights = state.replace(optimizers={}, memory=())
         return self._run(lambda batch, key: self._method(weights, self.frozen, batch, key), source, limit)
 
-    def baseline(self, source, fitted: Tree = (), *, limit: int | None = None) -> Measured | None:
-        """The metrics of the trivial method, or None if the experiment has none."""
-        if self.experiment.baseline is None:
-            return None
-        return self._run(lambda batch, key: self._baseline(fitted, batch, key), source, limit)
+    def other(self, method: Baseline, source, fitted: Tree = (), *, limit: int | None = None) -> Measured:
+        """The metrics of the baseline or of a classical method, with what `fit` has fitted for it."""
+        compiled = self._compared[method.name]
+        return self._run(lambda batch, key: compiled(fitted, batch, key), source, limit)
 
-    def fit_baseline(self, limit: int = 512) -> Tree:
-        """What the baseline learns from the first `limit` training cases."""
-        baseline, data = self.experiment.baseline, self.stage.data
-        if baseline is None or baseline.fit is None:
+    def fit(self, method: Baseline, limit: int = 512) -> Tree:
+        """What a trivial or classical method learns from the first `limit` training cases."""
+        if method.fit is None:
             return ()
-        prepare = jax.jit(self.stage.prepare)
+        data, prepare = self.stage.data, jax.jit(self.stage.prepare)
         train = data.train if not isinstance(data.train, Mapping) else next(iter(data.train.values()))
         batches = self._batches(train.source, limit)
-        return baseline.fit(jax.device_get(prepare(batch, key)) for batch, _, key in batches)
+        return method.fit(jax.device_get(prepare(batch, key)) for batch, _, key in batches)
 
     def _batches(self, source, limit: int | None):
         data = self.stage.data
@@ -147,13 +155,16 @@ def better(value: float, best: float | None, *, higher_is_better: bool) -> bool:
 
 
 def write_cases(
-    path: pathlib.Path, source, measured: Measured, baseline: Measured | None, prefix: str = "baseline"
+    path: pathlib.Path, source, measured: Measured, compared: Mapping[str, Measured]
 ) -> None:
-    """A CSV with a line a case: id, subject, and every per-case value of the method and of the baseline."""
+    """A CSV with a line a case: id, subject, and every per-case value of the method and of those beside it.
+
+    compared: by the name that stands before the metric's in a heading, such as `baseline/psnr`.
+    """
     columns: dict[str, Sequence] = {"id": source.ids[: measured.cases], "subject": source.subjects[: measured.cases]}
     columns |= flat_columns("", measured.values)
-    if baseline is not None:
-        columns |= flat_columns(f"{prefix}/", baseline.values)
+    for name, other in compared.items():
+        columns |= flat_columns(f"{name}/", other.values)
     with writing(path), path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import operator
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -144,8 +145,8 @@ def first_batch(stage, seed: int):
 def evaluate(factory: Factory, config: Any, options: RunOptions) -> dict:
     """Measures a trained run on the test cases, writes `evaluation.json`, `cases.csv` and `comparison.png`.
 
-    The trivial baseline is always measured beside the method, and the twin's values are added if it was trained in
-    `workdir/twin`. With several seeds each is measured, and the work directory gets mean and SD over seeds.
+    The trivial baseline and the classical methods are always measured beside the method, and the twin's values are
+    added if it was trained in `workdir/twin`. With several seeds each is measured, and the work directory gets mean and SD over seeds.
     """
     start_processes(options)
     use_compilation_cache()
@@ -159,7 +160,8 @@ def evaluate(factory: Factory, config: Any, options: RunOptions) -> dict:
             directory, experiment=experiment.id, configuration=identity(config, seed, options), create=False
         ):
             if fitted is None:
-                fitted = executors.evaluator.fit_baseline()
+                evaluator = executors.evaluator
+                fitted = {method.name: evaluator.fit(method) for method in evaluator.compared}
             records.append(evaluate_seed(experiment, executors, directory, seed, fitted))
     if len(records) == 1:
         return records[0]
@@ -178,19 +180,24 @@ def evaluate_seed(experiment: Experiment, executors: Executors, directory: pathl
     state, metadata = trained_state(experiment, executors, directory, seed)
     evaluator = executors.evaluator
     measured = evaluator.method(state, source)
-    baseline = evaluator.baseline(source, fitted)
-    calibrations = (None, None)
-    if data.validation is not None and any(metric.calibrate for metric in experiment.metrics):
-        calibrations = (evaluator.method(state, data.validation), evaluator.baseline(data.validation, fitted))
+    calibrates = data.validation is not None and any(metric.calibrate for metric in experiment.metrics)
+    calibration = evaluator.method(state, data.validation) if calibrates else None
+    compared, tables = {}, {}
+    for method in evaluator.compared:
+        other = compared[method.name] = evaluator.other(method, source, fitted[method.name])
+        on_validation = evaluator.other(method, data.validation, fitted[method.name]) if calibrates else None
+        tables[method.name] = evaluation.summarise(experiment, other, on_validation)
+    baseline_name = None if experiment.baseline is None else experiment.baseline.name
     record = {
         "experiment": experiment.id,
         "step": metadata["step"],
         "seed": seed,
         "train_seconds": metadata["seconds"],
         "data": {"source": source.name, "fingerprint": source.fingerprint, "n": measured.cases},
-        "metrics": evaluation.summarise(experiment, measured, calibrations[0]),
-        "baseline": None if baseline is None else evaluation.summarise(experiment, baseline, calibrations[1]),
-        "baseline_name": None if experiment.baseline is None else experiment.baseline.name,
+        "metrics": evaluation.summarise(experiment, measured, calibration),
+        "baseline": tables.get(baseline_name),
+        "baseline_name": baseline_name,
+        "others": {name: table for name, table in tables.items() if name != baseline_name},
         "twin": twin_values(directory),
         "paper": paper_values(experiment.id),
         "notes": dict(experiment.notes),
@@ -198,7 +205,8 @@ def evaluate_seed(experiment: Experiment, executors: Executors, directory: pathl
     }
     if jax.process_index() == 0:
         write_json(directory / "evaluation.json", record)
-        evaluation.write_cases(directory / "cases.csv", source, measured, baseline)
+        headings = {"baseline" if name == baseline_name else name: other for name, other in compared.items()}
+        evaluation.write_cases(directory / "cases.csv", source, measured, headings)
         if measured.images:
             writers.write_grid(
                 directory / "comparison.png",
@@ -234,12 +242,12 @@ def over_seeds(records: Sequence[dict]) -> dict:
     """Mean and SD over seeds of each metric's mean."""
     first = records[0]
 
-    def summary(part: str):
-        if first[part] is None:
+    def summary(read: Callable[[dict], dict | None]):
+        if read(first) is None:
             return None
         table = {}
-        for name, row in first[part].items():
-            means = np.array([record[part][name]["mean"] for record in records], np.float64)
+        for name, row in read(first).items():
+            means = np.array([read(record)[name]["mean"] for record in records], np.float64)
             table[name] = {
                 **row,
                 "mean": writers.to_json_number(np.nanmean(means)),
@@ -250,7 +258,9 @@ def over_seeds(records: Sequence[dict]) -> dict:
         return table
 
     seeds = [record["seed"] for record in records]
-    return {**first, "seed": seeds, "metrics": summary("metrics"), "baseline": summary("baseline")}
+    others = {name: summary(lambda record, name=name: record["others"][name]) for name in first["others"]}
+    own = {part: summary(operator.itemgetter(part)) for part in ("metrics", "baseline")}
+    return {**first, "seed": seeds, **own, "others": others}
 
 
 def predict(factory: Factory, config: Any, options: RunOptions, input: Any, output: Any) -> list[pathlib.Path]:
