@@ -72,3 +72,14 @@ def nearest_class_mean(
         return outputs(jnp.stack(far, axis=-1))
 
     return Baseline("nearest mean image", apply, fit)
+
+
+def pca_gaussian(output: str | tuple[str, ...], source: str) -> Baseline:
+    """As `output`, draws from a Gaussian with the mean and covariance of the training cases of `source`."""
+    names = (output,) if isinstance(output, str) else output
+
+    def apply(fitted, batch, key):
+        return dict.fromkeys(names, sample_pca_gaussian(fitted, key, len(batch[source])))
+
+    fit = lambda batches: fit_pca_gaussian(batch[source] for batch in batches)  # noqa: E731
+    return Baseline("Gaussian in PCA space", apply, fit)
