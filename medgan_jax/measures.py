@@ -78,8 +78,8 @@ def detection(score: str, label: str) -> tuple[Metric, ...]:
     )
 
 
-def sample_distance(sample: str, reference: str) -> tuple[Metric, ...]:
-    """Sliced Wasserstein distance of generated images to the batch's (Karras et al. 2018), times 10^3.
+def sample_distance(sample: str, reference: str, name: str = "swd") -> tuple[Metric, ...]:
+    """Sliced Wasserstein distance of generated images to the batch's (Karras et al. 2018), times 10^3, as `name`.
 
     The mean over the levels of the Laplacian pyramid; patches and directions are drawn with a fixed key.
     """
@@ -90,7 +90,7 @@ def sample_distance(sample: str, reference: str) -> tuple[Metric, ...]:
     def distance(values):
         return float(generative.swd_pgan(values["real"], values["generated"], key=jax.random.key(0)).mean())
 
-    return (Metric("swd", per_case, "10^-3", False, distance),)
+    return (Metric(name, per_case, "10^-3", False, distance),)
 
 
 def mode_coverage(sample: str, reference: str, label: str) -> tuple[Metric, ...]:
@@ -211,7 +211,7 @@ def map_distance(
 
 
 def ring_coverage(
-    sample: str, reference: str, *, centres: np.ndarray, deviation: float, label: str | None = None
+    sample: str, reference: str, centres: np.ndarray, deviation: float, *, label: str | None = None
 ) -> tuple[Metric, ...]:
     """How generated points (B, 2) meet a mixture of Gaussians at `centres` (K, 2), all equally likely.
 
@@ -406,16 +406,15 @@ def absolute_error(
 def registration(displacement: str, *, classes: int) -> tuple[Metric, ...]:
     """Overlap of labels, landmark error and plausibility of an output displacement `(B, *S, rank)` in voxels.
 
-    `dice`: mean over the structures 1 .. `classes` - 1 that a case has, of `moving_labels` pulled to the
-    fixed image (nearest neighbours) and `fixed_labels`, `(B, *S)`; `tre`: mean distance of landmarks in
-    voxels, of `fixed_landmarks` carried along and `moving_landmarks`, `(B, N, rank)`, where the batch has
+    `dice`: mean over the structures 1 .. `classes` - 1 that a case has, of `moving_mask` pulled to the fixed
+    image (nearest neighbours) and `fixed_mask`, label maps `(B, *S, 1)`; `tre`: mean distance of landmarks
+    in voxels, of `fixed_landmarks` carried along and `moving_landmarks`, `(B, N, rank)`, where the batch has
     them; `folding`: share of voxels whose Jacobian is not positive; `sd_log_jacobian`: of Learn2Reg.
     """
 
     def dice(outputs, batch):
-        labels = batch["moving_labels"][..., None]
-        warped = deformation.warp(labels, outputs[displacement], interpolation="nearest")[..., 0]
-        scores = overlap.class_dice(warped, batch["fixed_labels"], classes=classes, empty_policy="nan")
+        warped = deformation.warp(batch["moving_mask"], outputs[displacement], interpolation="nearest")
+        scores = overlap.class_dice(warped, batch["fixed_mask"], classes=classes, empty_policy="nan")
         return jnp.nanmean(scores[:, 1:], axis=1)
 
     def tre(outputs, batch):

@@ -1,7 +1,7 @@
-"""Changes of resolution: resizing, pooling, and convolutions that enlarge."""
+"""Changes of size: resizing, cropping, pooling, and convolutions that enlarge."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -47,6 +47,15 @@ def upsample(x: jax.Array, factor: Ints = 2, method: str = "nearest") -> jax.Arr
     for axis, f in enumerate(factors, 1):
         x = jnp.repeat(x, f, axis)
     return x
+
+
+def centre_crop(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The middle of `x` (B, *S, C) with the spatial sizes `shape`; ValueError where it is smaller."""
+    rooms = [side - wanted for side, wanted in zip(x.shape[1:-1], shape, strict=True)]
+    if min(rooms) < 0:
+        raise ValueError(f"{x.shape} has no middle of {shape}")
+    cuts = (slice(room // 2, room // 2 + side) for room, side in zip(rooms, shape, strict=True))
+    return x[(slice(None), *cuts)]
 
 
 def average_pool(x: jax.Array, factor: Ints = 2) -> jax.Array:
@@ -101,6 +110,27 @@ def pixel_unshuffle(x: jax.Array, factor: Ints = 2) -> jax.Array:
     x = _split(x, factors)
     x = x.transpose(0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
     return x.reshape(*x.shape[: rank + 1], -1)
+
+
+def laplacian_pyramid(x: jax.Array, levels: int) -> list[jax.Array]:
+    """Details h_0, ..., h_(levels-1) of `x` (B, *S, C), finest first, and the coarse rest (Burt and Adelson 1983).
+
+    h_k = I_k - u(I_(k+1)), I_(k+1) = d(I_k); d takes means over blocks of two, u enlarges linearly.
+    """
+    details = []
+    for _ in range(levels):
+        smaller = average_pool(x)
+        details.append(x - upsample(smaller, 2, "linear"))
+        x = smaller
+    return [*details, x]
+
+
+def collapse_pyramid(pyramid: Sequence[jax.Array]) -> jax.Array:
+    """The image of which `laplacian_pyramid` is the pyramid."""
+    *details, x = pyramid
+    for detail in reversed(details):
+        x = upsample(x, 2, "linear") + detail
+    return x
 
 
 class ResizeConv(nn.Module):
