@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medgan_jax.game import Baseline
-from medgan_jax.inference.pca_gaussian import fit_pca_gaussian, sample_pca_gaussian
+from medgan_jax.inference.pca_gaussian import fit_pca_gaussian, pca_codes, sample_pca_gaussian
 from medgan_jax.physics.resolution import blur
 
 # What probabilities or masks (B, ..., K) are of the named images that `infer` gives.
@@ -83,3 +83,113 @@ def pca_gaussian(output: str | tuple[str, ...], source: str) -> Baseline:
 
     fit = lambda batches: fit_pca_gaussian(batch[source] for batch in batches)  # noqa: E731
     return Baseline("Gaussian in PCA space", apply, fit)
+
+
+def principal_components(
+    source: str, codes: int, *, code: str, reconstruction: str, sample: str, more: Callable[[jax.Array, int], Mapping[str, jax.Array]]
+) -> Baseline:
+    """The best linear code of images `source` (B, *S, C) with `codes` numbers of variance 1.
+
+    Outputs the code, what it keeps of the image, and images of a Gaussian in the space of the components;
+    `more`, of a key and the number of cases, gives the other images of the experiment's `infer`.
+    """
+
+    def fit(batches):
+        return fit_pca_gaussian((batch[source] for batch in batches), codes)
+
+    def apply(fitted, batch, key):
+        numbers = pca_codes(fitted, batch[source])
+        kept = fitted["mean"] + jnp.tensordot(numbers, fitted["directions"], axes=1)
+        drawn = sample_pca_gaussian(fitted, key, len(kept))
+        return {code: numbers, reconstruction: kept, sample: drawn, **more(key, len(kept))}
+
+    return Baseline("principal components", apply, fit)
+
+
+def best_threshold(source: str, target: str, outputs: Outputs) -> Baseline:
+    """A threshold for each structure, on the channel and the side of it that fit the training cases best.
+
+    source: name of images `(B, ..., C)`. target: of masks `(B, ..., K)` of zeros and ones. outputs: the mask
+    `(B, ..., K)` that comes out -> the named images that `infer` gives. The best is that of the largest mean
+    Dice over the cases that have the structure, among 49 quantiles of each channel.
+    """
+
+    def fit(batches):
+        pairs = [(batch[source], batch[target]) for batch in batches]
+        images, masks = (np.concatenate(each) for each in zip(*pairs, strict=True))
+        return jnp.asarray([_threshold(images, masks[..., k] > 0) for k in range(masks.shape[-1])])
+
+    def apply(fitted, batch, key):
+        channel, sign, level = (fitted[:, column] for column in range(3))
+        chosen = sign * jnp.take(batch[source], channel.astype(jnp.int32), axis=-1)
+        return outputs((chosen > level).astype(jnp.float32))
+
+    return Baseline("best threshold", apply, fit)
+
+
+def _threshold(images: np.ndarray, mask: np.ndarray) -> tuple[float, float, float]:
+    """(channel, sign, level) so that `sign * channel > level` is most like the mask `(N, ...)` of a structure."""
+    present = mask.reshape(len(mask), -1).any(1)
+    best = (-1.0, (0.0, 1.0, np.inf))
+    if not present.any():
+        return best[1]
+    images, mask = images[present], mask[present].reshape(present.sum(), -1)
+    for channel in range(images.shape[-1]):
+        for sign in (1.0, -1.0):
+            values = sign * images[..., channel].reshape(mask.shape)
+            for level in np.unique(np.quantile(values, np.linspace(0.02, 0.98, 49))):
+                called = values > level
+                dice = 2 * (called & mask).sum(1) / np.maximum(called.sum(1) + mask.sum(1), 1)
+                best = max(best, (float(dice.mean()), (float(channel), sign, float(level))))
+    return best[1]
+
+
+def mean_shape(target: str, outputs: Outputs) -> Baseline:
+    """The mean of the training masks, whatever the image; what it is of `infer`'s images says `outputs`.
+
+    target: name of masks `(B, ..., K)`. outputs: probabilities `(B, ..., K)` -> named images.
+    """
+
+    def fit(batches):
+        total, count = 0.0, 0
+        for batch in batches:
+            total, count = total + batch[target].sum(0), count + len(batch[target])
+        return total / count
+
+    def apply(fitted, batch, key):
+        return outputs(jnp.broadcast_to(fitted, (len(batch[target]), *fitted.shape)))
+
+    return Baseline("mean shape", apply, fit)
+
+
+def difference_of_gaussians(
+    source: str, target: str, outputs: Outputs, *, region: str, channel: int
+) -> Baseline:
+    """How much darker a pixel is than its surroundings, at the width that fits the training cases best.
+
+    The difference of two Gaussians, the outer of three times the inner's width, is the score `(B, H, W, 1)`
+    of which `outputs` makes `infer`'s images; among the widths 0.5 to 3 pixels, that of the largest area
+    under the ROC curve of `target` within `region`, masks of the same shape. channel: of the image `source`.
+    """
+    widths = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
+
+    def response(image, width):
+        image = image[..., channel, None]
+        return blur(image, 3 * width, (1, 2)) - blur(image, width, (1, 2))
+
+    def fit(batches):
+        total = np.zeros(len(widths))
+        for batch in batches:
+            inside = np.asarray(batch[region]) > 0
+            true = (np.asarray(batch[target]) > 0)[inside]
+            if true.any() and not true.all():
+                for number, width in enumerate(widths):
+                    ranks = np.argsort(np.argsort(np.asarray(response(batch[source], width))[inside]))
+                    total[number] += ranks[true].mean() - ranks[~true].mean()
+        return jnp.asarray(total)
+
+    def apply(fitted, batch, key):
+        every = jnp.stack([response(batch[source], width) for width in widths])
+        return outputs(every[jnp.argmax(fitted)])
+
+    return Baseline("difference of Gaussians", apply, fit)

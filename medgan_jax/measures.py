@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medgan_jax.game import Metric
 from medgan_jax.evaluation import components, modes, objects, surfaces
+from medgan_jax.game import Metric
 from medgan_jax.metrics import classification, generative, image, overlap
 from medgan_jax.metrics import registration as transforms
 from medgan_jax.physics import deformation
@@ -175,6 +175,15 @@ def binary_classification(score: str, label: str, *, prefix: str = "") -> tuple[
     )
 
 
+def correlation(output: str, reference: str) -> Metric:
+    """Normalised cross-correlation of an output's mean channel with that of a field of the batch, as `ncc`."""
+
+    def per_case(outputs, batch):
+        return image.ncc(*(each.mean(-1, keepdims=True) for each in (outputs[output], batch[reference])))
+
+    return Metric("ncc", per_case, "", True)
+
+
 def code_distance(code: str, prior: str, *, scale: float) -> Metric:
     """Maximum mean discrepancy of codes `(B, Z)` to draws from their prior with standard deviation `scale`."""
 
@@ -201,11 +210,11 @@ def map_distance(
     """
 
     def per_case(outputs, batch):
-        def one(image, target):
-            return distance(maps(image[None]), maps(target[None]))
-
-        target = batch[reference] if isinstance(reference, str) else jnp.asarray(reference)
-        return jax.vmap(one)(outputs[output], jnp.broadcast_to(target, outputs[output].shape))
+        if not isinstance(reference, str):
+            target = maps(jnp.asarray(reference))
+            return jax.vmap(lambda image: distance(maps(image[None]), target))(outputs[output])
+        pairs = outputs[output], batch[reference]
+        return jax.vmap(lambda image, target: distance(maps(image[None]), maps(target[None])))(*pairs)
 
     return Metric(name, per_case, "", False)
 
@@ -309,12 +318,10 @@ def structure_shape(mask: str, reference: str, structures: Sequence[str]) -> tup
         return per_case
 
     def distance(values):
-        sides = np.array(values["true"].shape[1:-1])
-        found = surfaces.hausdorff(
-            values["predicted"], values["true"], spacing=100 / np.linalg.norm(sides - 1) * np.ones(len(sides)),
-            percentile=95, definition="max_of_directed", boundary="erosion1", empty_policy="best_worst",
-        )  # fmt: skip
-        return float(np.nanmean(found))
+        steps = np.array(values["true"].shape[1:-1]) - 1
+        conventions = {"definition": "max_of_directed", "boundary": "erosion1", "empty_policy": "best_worst"}
+        pair, spacing = (values["predicted"], values["true"]), 100 / np.linalg.norm(steps) * np.ones(len(steps))
+        return float(surfaces.hausdorff(*pair, spacing=spacing, percentile=95, **conventions).mean())
 
     def number(values):
         return float(components.count_components(values["predicted"]).mean())
@@ -340,7 +347,8 @@ def object_scores(mask: str, labels: str, *, smallest: int) -> tuple[Metric, ...
     def measure(name, unit, higher_is_better, function, **conventions):
         def summary(values):
             found = components.objects(values["mask"], smallest=smallest)
-            return float(function(found, values["labels"], empty_policy="best_worst", pooled=True, **conventions))
+            options = {"empty_policy": "best_worst", "pooled": True, **conventions}
+            return float(function(found, values["labels"], **options))
 
         return Metric(name, per_case, unit, higher_is_better, summary)
 
@@ -355,7 +363,7 @@ def pixel_detection(score: str, mask: str, region: str) -> tuple[Metric, ...]:
     """Areas under the ROC (`roc`) and the precision-recall curve (`pr_auc`) of pixels, and Dice (`dsc`).
 
     Of a score against a mask `(B, H, W, 1)`, over the pixels of all cases within `region`, a field of view of
-    the same shape. Dice is the mean over cases at one threshold, the one that is best on the validation cases.
+    the same shape. Dice is the mean over cases at one threshold, the best on the validation cases.
     """
 
     def per_case(outputs, batch):
@@ -375,9 +383,12 @@ def pixel_detection(score: str, mask: str, region: str) -> tuple[Metric, ...]:
         candidates = np.unique(np.quantile(scores, np.linspace(0.5, 1, 101)))
         return float(max(candidates, key=lambda threshold: dice(values, threshold)))
 
+    def area(function):
+        return lambda values: float(function(*within(values)))
+
     return (
-        Metric("roc", per_case, "", True, lambda values: float(classification.roc_auc(*within(values)))),
-        Metric("pr_auc", per_case, "", True, lambda values: float(classification.average_precision(*within(values)))),
+        Metric("roc", per_case, "", True, area(classification.roc_auc)),
+        Metric("pr_auc", per_case, "", True, area(classification.average_precision)),
         Metric("dsc", per_case, "", True, dice, best),
     )
 
