@@ -1,6 +1,6 @@
 """Trivial methods that experiments of one kind are scored beside."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -193,3 +193,79 @@ def difference_of_gaussians(
         return outputs(every[jnp.argmax(fitted)])
 
     return Baseline("difference of Gaussians", apply, fit)
+
+
+def look_up_table(
+    *outputs: str, source: str, target: str, span: tuple[float, float], bins: int = 128
+) -> Baseline:
+    """The best map from the value of a voxel of `source` to that of `target`, as each of `outputs`.
+
+    For every one of `bins` intervals of `source`, the median of `target` in training, which has the least
+    absolute error of all maps of the value alone. Both are `(B, ..., 1)`; values beyond `span`, the range of
+    `source`, count as its ends. Medians are read from histograms of `target` with 512 intervals.
+    """
+    fine = 512
+
+    def fit(batches):
+        pairs = [(_interval(batch[source], span, bins).ravel(), batch[target].ravel()) for batch in batches]
+        ends = min(values.min() for _, values in pairs), max(values.max() for _, values in pairs)
+        edges = np.arange(bins + 1) - 0.5, np.linspace(*ends, fine + 1)
+        reached = np.cumsum(sum(np.histogram2d(*pair, edges)[0] for pair in pairs), axis=1)
+        middle = (edges[1][:-1] + edges[1][1:]) / 2
+        table, filled = middle[np.argmax(reached >= reached[:, -1:] / 2, axis=1)], np.flatnonzero(reached[:, -1])
+        return np.interp(np.arange(bins), filled, table[filled]).astype(np.float32)
+
+    def apply(fitted, batch, key):
+        return dict.fromkeys(outputs, fitted[_interval(batch[source], span, bins)])
+
+    return Baseline("best look-up table", apply, fit)
+
+
+def _interval(x, span: tuple[float, float], bins: int):
+    """Number of the interval of each value, of a NumPy or a JAX array."""
+    low, high = span
+    return ((x - low) * (bins / (high - low))).clip(0, bins - 1).astype(np.int32)
+
+
+def region_means(*outputs: str, target: str, regions: str, count: int) -> Baseline:
+    """As each of `outputs`, the mean of `target` `(B, ..., 1)` over the region of training that a voxel is in.
+
+    regions: field of the batch with the number of each voxel's region, below `count`; a region that training
+    does not have gives the mean of all.
+    """
+
+    def fit(batches):
+        totals, counts = np.zeros(count), np.zeros(count)
+        for batch in batches:
+            where = batch[regions].ravel()
+            totals += np.bincount(where, batch[target].ravel(), count)
+            counts += np.bincount(where, minlength=count)
+        mean = totals.sum() / counts.sum()
+        return np.where(counts > 0, totals / np.maximum(counts, 1), mean).astype(np.float32)
+
+    return Baseline("region means", lambda fitted, batch, key: dict.fromkeys(outputs, fitted[batch[regions]]), fit)
+
+
+def stain_normaliser(
+    name: str,
+    normalise: Callable[[jax.Array, jax.Array], jax.Array],
+    *outputs: str,
+    source: str,
+    reference: Sequence[Mapping[str, np.ndarray]],
+    light: Callable[[np.ndarray], np.ndarray],
+    patches: int = 16,
+) -> Baseline:
+    """`normalise(image, reference)` of each image of `source`, in [-1, 1], as each of `outputs`.
+
+    normalise: of `physics.staining`, on images in [0, 1]. reference: records with an `image` `(H, W, 3)` of
+    the wanted stain, of which the first `patches` are joined and taken to [0, 1] by `light`; they are read
+    when the method is measured. An image that has no stain to be taken apart stays as it is.
+    """
+
+    def apply(fitted, batch, key):
+        known = [reference[index]["image"] for index in range(min(patches, len(reference)))]
+        wanted, image = jnp.asarray(light(np.concatenate(known))), (batch[source] + 1) / 2
+        found = jax.vmap(lambda each: normalise(each, wanted))(image)
+        return dict.fromkeys(outputs, 2 * jnp.where(jnp.isfinite(found), found, image) - 1)
+
+    return Baseline(name, apply)
