@@ -303,7 +303,8 @@ class Phase:
     """One turn of the game: which networks move, along the gradient of which loss.
 
     name: name in logs. trains: networks that this phase updates; all others are constants to it.
-    loss: see the module's docstring. optimizer: an optax transformation over `{network: parameters}`.
+    loss: see the module's docstring. optimizer: an optax transformation over `{network: parameters}`; one that takes
+        extra arguments is given the loss of this update as `value`.
     repeats: updates per step, each on fresh data (n_critic); batches then have leaves `(repeats, B, ...)` and
         phases with fewer repeats read the last ones.
     when: predicate on a `Context`; the phase is skipped in steps where it is false.
@@ -568,6 +569,8 @@ class Experiment:
 
     id: catalogue id. config: the configuration it was made from. stages: played in order.
     infer: (nets, prepared batch, key) -> named images `(B, ...)`, pure.
+    judge: (nets, outputs, prepared batch) -> more outputs, of the method and of all that it is compared with alike:
+        what a downstream network says of them.
     baseline: the trivial method, scored beside this one; others: classical methods, scored beside it, too.
     metrics: measured on test cases. select: name of the metric on validation data that chooses the best state.
     images: names of the images to show, in order, from the outputs of `infer` or the batch; value_range: what is
@@ -582,6 +585,7 @@ class Experiment:
     config: Any
     stages: tuple[Stage, ...]
     infer: Callable[[Networks, Batch, jax.Array], Mapping[str, jax.Array]]
+    judge: Callable[[Networks, Mapping[str, jax.Array], Batch], Mapping[str, jax.Array]] | None = None
     metrics: tuple[Metric, ...] = ()
     select: str | None = None
     baseline: Baseline | None = None

@@ -39,6 +39,8 @@ class Source(Protocol):
 
     def shapes(self, field: str) -> list[tuple[int, ...]] | None: ...
 
+    def blank(self) -> "Source": ...
+
 
 class Records:
     """Base of the sources: what is known without reading; subclasses give `read` and `fingerprint`."""
@@ -70,6 +72,10 @@ class Records:
     def shapes(self, field: str) -> list[tuple[int, ...]] | None:
         """The shape of `field` in each record where that is known without reading, else None."""
         return None
+
+    def blank(self) -> Source:
+        """A source whose records have the same shapes and cost nothing; itself where reading is cheap."""
+        return self
 
 
 class ArraySource(Records):
@@ -129,6 +135,9 @@ class _Subset(Records):
         known = self._source.shapes(field)
         return known and [known[index] for index in self._indices]
 
+    def blank(self) -> Source:
+        return _Subset(self._source.blank(), self._indices, self.name)
+
 
 class _Mapped(Records):
     def __init__(self, source: Source, function: Callable[[Record], Record]):
@@ -137,6 +146,32 @@ class _Mapped(Records):
 
     def read(self, index: int) -> Record:
         return self._function(self._source[index])
+
+    def blank(self) -> Source:
+        return _Mapped(self._source.blank(), self._function)
+
+
+class _Pairs(Records):
+    def __init__(self, source: Source, names: tuple[str, str]):
+        count = len(source)
+        self._source, self._names = source, names
+        self._pairs = [(a, b) for a in range(count) for b in range(count) if a != b]
+        ids, subjects = (
+            [f"{values[a]}|{values[b]}" for a, b in self._pairs] for values in (source.ids, source.subjects)
+        )
+        super().__init__(source.name, ids, subjects)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        return digest("pairs", self._source.fingerprint)
+
+    def read(self, index: int) -> Record:
+        record = {}
+        for name, number in zip(self._names, self._pairs[index], strict=True):
+            for field, value in self._source[number].items():
+                if not isinstance(value, str):
+                    record[name if field == "image" else f"{name}_{field}"] = value
+        return record
 
 
 class _Cached(Records):
@@ -205,6 +240,12 @@ def mapped(source: Source, function: Callable[[Record], Record]) -> Source:
     return _Mapped(source, function)
 
 
+def numbered(source: Source) -> Source:
+    """The records with their place in `source` as `number` (int32), which shuffled batches keep."""
+    numbers = {id: np.int32(index) for index, id in enumerate(source.ids)}
+    return _Mapped(source, lambda record: {**record, "number": numbers[record["id"]]})
+
+
 def cached(source: Source) -> Source:
     """The same records, kept in memory once they were read: for files that are slow to decode or `mapped`."""
     return _Cached(source)
@@ -216,6 +257,29 @@ def joined(sources: Mapping[str, Source]) -> Source:
     It makes one evaluation source of unpaired domains. Ids and subjects are joined by '|'.
     """
     return _Joined(sources)
+
+
+def ordered_pairs(source: Source, names: tuple[str, str]) -> Source:
+    """Every ordered pair of two records: their images under `names`, their other fields as 'name_field'.
+
+    Pairs with the same first record follow each other. Ids and subjects are joined by '|'.
+    """
+    return _Pairs(source, names)
+
+
+def folds(source: Source, count: int) -> list[Source]:
+    """`count` parts of about equal size that share no subject, in the order of the SHA-256 of their names.
+
+    UserError where there are fewer subjects than parts.
+    """
+    distinct = sorted(set(source.subjects), key=lambda subject: digest("folds", subject))
+    if len(distinct) < count:
+        raise UserError(f"'{source.name}' has {len(distinct)} training subjects, too few for {count} parts")
+    part_of = {subject: number % count for number, subject in enumerate(distinct)}
+    return [
+        subset(source, [index for index, subject in enumerate(source.subjects) if part_of[subject] == part])
+        for part in range(count)
+    ]
 
 
 def split_validation(source: Source, fraction: float = VALIDATION_FRACTION) -> tuple[Source, Source]:

@@ -17,8 +17,10 @@ from medgan_jax.data.records import (
     cached,
     common_shape,
     digest,
+    folds,
     joined,
     mapped,
+    ordered_pairs,
     split_validation,
     subset,
     where,
@@ -35,11 +37,13 @@ __all__ = [
     "Source",
     "cached",
     "common_shape",
+    "folds",
     "joined",
     "mapped",
     "open_domains",
     "open_folder",
     "open_source",
+    "ordered_pairs",
     "split_validation",
     "subset",
     "where",
@@ -79,6 +83,15 @@ class PhantomSource(Records):
         self._generate, self._seed, self._split = generate, seed, SPLITS.index(split)
         self._chunks: dict[int, dict[str, np.ndarray]] = {}
         self._lock = threading.Lock()
+
+    def blank(self) -> Source:
+        """The same records filled with zeros: shapes without drawing."""
+        shapes = jax.eval_shape(self._generate, jax.random.key(0))
+        arrays = {
+            field: np.broadcast_to(np.zeros((), leaf.dtype), (len(self), *leaf.shape))
+            for field, leaf in shapes.items()
+        }
+        return ArraySource(arrays, self.subjects, self.name, self.ids)
 
     def read(self, index: int) -> Record:
         number, row = divmod(index, _CHUNK)

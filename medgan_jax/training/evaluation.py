@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from medgan_jax.data.pipeline import evaluation_batches
-from medgan_jax.game import Baseline, Experiment, Stage, TrainState, Tree, inference_networks
+from medgan_jax.game import Baseline, Experiment, Networks, Stage, TrainState, Tree, inference_networks
 from medgan_jax.training.parallel import Layout
 from medgan_jax.training.step import INFER, run_key
 from medgan_jax.training.writers import to_json_number, writing
@@ -63,21 +63,34 @@ class Evaluator:
     def _measure_method(self, state: TrainState, frozen: Tree, batch: Tree, key: jax.Array):
         batch = self.stage.prepare(batch, key)
         nets = inference_networks(self.stage, state, frozen, key)
-        return self._measure(self.experiment.infer(nets, batch, key), batch)
+        return self._measure(self._judged(self.experiment.infer(nets, batch, key), nets, batch), batch)
 
-    def _measure_compared(self, method: Baseline, fitted: Tree, batch: Tree, key: jax.Array):
+    def _measure_compared(self, method: Baseline, fitted: Tree, state, frozen: Tree, batch: Tree, key: jax.Array):
         batch = self.stage.prepare(batch, key)
-        return self._measure(method.apply(fitted, batch, key), batch)
+        outputs = method.apply(fitted, batch, key)
+        if self.experiment.judge is not None:
+            outputs = self._judged(outputs, inference_networks(self.stage, state, frozen, key), batch)
+        return self._measure(outputs, batch)
+
+    def _judged(self, outputs: Mapping[str, jax.Array], nets: Networks, batch: Tree) -> Mapping[str, jax.Array]:
+        judge = self.experiment.judge
+        return outputs if judge is None else {**outputs, **judge(nets, outputs, batch)}
 
     def method(self, state: TrainState, source, *, limit: int | None = None) -> Measured:
         """The metrics of the trained networks on all cases of `source`, or on the first `limit`."""
         weights = state.replace(optimizers={}, memory=())
         return self._run(lambda batch, key: self._method(weights, self.frozen, batch, key), source, limit)
 
-    def other(self, method: Baseline, source, fitted: Tree = (), *, limit: int | None = None) -> Measured:
-        """The metrics of the baseline or of a classical method, with what `fit` has fitted for it."""
-        compiled = self._compared[method.name]
-        return self._run(lambda batch, key: compiled(fitted, batch, key), source, limit)
+    def other(
+        self, method: Baseline, source, fitted: Tree = (), *, state: TrainState | None = None, limit: int | None = None
+    ) -> Measured:
+        """The metrics of the baseline or of a classical method, with what `fit` has fitted for it.
+
+        state: trained networks, for an experiment whose `judge` looks at every method's outputs.
+        """
+        compiled, judges = self._compared[method.name], self.experiment.judge is not None
+        weights, frozen = (state.replace(optimizers={}, memory=()), self.frozen) if judges else ((), ())
+        return self._run(lambda batch, key: compiled(fitted, weights, frozen, batch, key), source, limit)
 
     def fit(self, method: Baseline, limit: int = 512) -> Tree:
         """What a trivial or classical method learns from the first `limit` training cases."""

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import functools
 import json
 import operator
 import os
@@ -184,8 +185,9 @@ def evaluate_seed(experiment: Experiment, executors: Executors, directory: pathl
     calibration = evaluator.method(state, data.validation) if calibrates else None
     compared, tables = {}, {}
     for method in evaluator.compared:
-        other = compared[method.name] = evaluator.other(method, source, fitted[method.name])
-        on_validation = evaluator.other(method, data.validation, fitted[method.name]) if calibrates else None
+        measure = functools.partial(evaluator.other, method, fitted=fitted[method.name], state=state)
+        other = compared[method.name] = measure(source)
+        on_validation = measure(data.validation) if calibrates else None
         tables[method.name] = evaluation.summarise(experiment, other, on_validation)
     baseline_name = None if experiment.baseline is None else experiment.baseline.name
     record = {

@@ -211,7 +211,9 @@ class _Player:
         gradient, variables, memory, terms = self.gradient(mine, params, variables, memory, batch, key)
         gradient, terms, variables = axes.mean((gradient, terms, variables))
         memory = jax.tree.map(lambda leaf: leaf if jnp.ndim(leaf) else axes.mean(leaf), memory)
-        updates, optimizer = phase.optimizer.update(gradient, optimizer, mine)
+        # The loss is known to optimizers that ask for it, such as those that hold a phase back while it is ahead.
+        optimize = optax.with_extra_args_support(phase.optimizer).update
+        updates, optimizer = optimize(gradient, optimizer, mine, value=terms["loss"])
         moved = optax.apply_updates(mine, updates)
         if phase.project is not None:
             moved = phase.project(moved)

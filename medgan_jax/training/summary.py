@@ -1,5 +1,6 @@
 """What a run prints before it compiles: devices, parameters of each network, estimated memory."""
 
+import dataclasses
 import math
 
 import jax
@@ -13,10 +14,13 @@ from medgan_jax.training.step import make_initialise
 
 
 def batch_shapes(stage: Stage):
-    """Shapes and types of a training batch of the stage, read from the first records."""
+    """Shapes and types of a training batch of the stage, read from the first records; phantoms are not drawn."""
     from medgan_jax.data.pipeline import train_batches
 
-    batch = next(train_batches(stage.data, seed=0, repeats=stage.repeats, threads=0))
+    is_stream = lambda node: hasattr(node, "source")  # noqa: E731
+    undrawn = lambda stream: dataclasses.replace(stream, source=stream.source.blank())  # noqa: E731
+    data = dataclasses.replace(stage.data, train=jax.tree.map(undrawn, stage.data.train, is_leaf=is_stream))
+    batch = next(train_batches(data, seed=0, repeats=stage.repeats, threads=0))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch)
 
 
