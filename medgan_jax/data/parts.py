@@ -11,20 +11,27 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
+from medgan_jax.data import transforms
+from medgan_jax.data.distributions import MODES, ring_point
 from medgan_jax.data.intensity import MinMax
 from medgan_jax.data.sources import (
     SPLITS,
     PhantomSource,
     Source,
+    cached,
     common_shape,
     joined,
+    mapped,
     open_domains,
     open_source,
+    ordered_pairs,
     subset,
 )
 from medgan_jax.errors import UserError
 from medgan_jax.models.sizes import in_words
 from medgan_jax.phantoms.head import Contrast, head_slice
+from medgan_jax.phantoms.liver_lesions import LABELS, liver_lesion_patch
+from medgan_jax.phantoms.torso import windowed
 
 Draw = Callable[..., Mapping[str, jax.Array]]
 Counts = tuple[int, int, int]
@@ -80,6 +87,50 @@ def _head(key: jax.Array, size: int, contrast: Contrast) -> dict[str, jax.Array]
     return {"image": head_slice(key, size, contrast=contrast)["image"]}
 
 
+def open_ring(source: str, *, counts: Counts, classes: int = MODES) -> Parts:
+    """Parts with a `point` and its `label`, of the ring of Gaussians, which no folder holds."""
+    if source != "phantom":
+        raise UserError(f"data source '{source}': the ring is drawn, not read; say --config.form image")
+    if classes != MODES:
+        raise UserError(f"the ring has {MODES} classes, not {classes}: say --config.classes {MODES}")
+    return open_parts(source, ring_point, name=f"ring_{MODES}", counts=counts)
+
+
+def open_lesions(source: str, *, size: int, classes: int, counts: Counts) -> Parts:
+    """Checked parts with an `image` of sides `size` and its class, a `label` from 0 to `classes` - 1.
+
+    What `source` names, or phantom liver lesions, which are of three classes, each as likely as the others.
+    """
+    if source == "phantom" and classes != len(LABELS):
+        raise UserError(f"phantom lesions have {len(LABELS)} classes, not {classes}: say --config.classes 3")
+    phantom = functools.partial(_lesion, size=size)
+    parts = open_parts(source, phantom, name=f"liver_lesion_{size}", counts=counts)
+    require_image(parts, channels=1, size=size)
+    for part in (parts.train, parts.validation, parts.test):
+        _require_classes(part, classes)
+    return parts
+
+
+def _lesion(key: jax.Array, size: int) -> dict[str, jax.Array]:
+    which, key = jax.random.split(key)
+    drawn = liver_lesion_patch(key, jax.random.randint(which, (), 0, len(LABELS)), size)
+    return {"image": windowed(drawn["image"], 85, 250), "label": drawn["label"]}
+
+
+def _require_classes(part: Source, classes: int) -> None:
+    """UserError unless every record has a class below `classes`; those of phantoms are known."""
+    if isinstance(part, PhantomSource):
+        return
+    if "label" not in part[0] or np.ndim(part[0]["label"]) > 0:
+        raise UserError(f"'{part.name}' has no class for each image: give it a table with a column 'label'")
+    labels = {int(part[index]["label"]) for index in range(len(part))}
+    if not labels <= set(range(classes)):
+        raise UserError(
+            f"'{part.name}' has the classes {', '.join(map(str, sorted(labels)))}, and the experiment is set to "
+            f"{classes}, numbered from 0: say --config.classes {max(labels) + 1}"
+        )
+
+
 def open_detection_parts(
     source: str, phantom: functools.partial, *, name: str, counts: Counts, seed: int = 0, version: int = 1
 ) -> Parts:
@@ -111,6 +162,34 @@ def _healthy_or_not(draw: Draw, key: jax.Array, **options) -> Mapping[str, jax.A
     return draw(key, anomalous=jax.random.bernoulli(choice), **options)
 
 
+def open_pairs(
+    source: str, phantom: Draw, *, shape: tuple[int, ...], name: str, counts: Counts, held: int = 120
+) -> Parts:
+    """Checked parts whose records are a `moving` and a `fixed` image of sides `shape`, for registration.
+
+    phantom: key -> record of a pair. The subjects of a folder, with an `image` and perhaps a `mask` of labels,
+    are padded to `shape` and paired in every order within their part; `held` pairs of the validation part,
+    and as many of the test part, evenly spread over it, are kept.
+    """
+    parts = open_parts(source, phantom, name=name, counts=counts)
+    if source != "phantom":
+        padded = functools.partial(transforms.pad, size=shape)
+        paired = [
+            ordered_pairs(cached(mapped(part, padded)), ("moving", "fixed"))
+            for part in (parts.train, parts.validation, parts.test)
+        ]
+        parts = Parts(paired[0], *(subset(pairs, _evenly(len(pairs), held)) for pairs in paired[1:]))
+    for part in (parts.train, parts.validation, parts.test):
+        for field in ("moving", "fixed"):
+            _require(part, field, 1, shape)
+    return parts
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """At most `most` whole numbers below `count`, evenly spread."""
+    return sorted({index * count // min(count, most) for index in range(min(count, most))})
+
+
 @dataclasses.dataclass(frozen=True)
 class DomainParts:
     """Domains without pairs in training; `paired` says whether validation and test cases are pairs."""
@@ -133,8 +212,8 @@ def open_domain_parts(
 ) -> DomainParts:
     """Opens unpaired domains: the first folders of `source` in order of names, or phantoms by domain.
 
-    phantom: (key, domain) -> record with an `image`. The phantoms of different domains are different subjects
-    in training. Validation and test phantoms are drawn in every domain from the same subject, so that a
+    phantom: (key, domain) -> record with an `image`, and perhaps fields that no domain changes, such as a
+    `label`. The phantoms of different domains are different subjects in training. Validation and test phantoms are drawn in every domain from the same subject, so that a
     translation has a truth to be compared with; folders have none.
     """
     if source != "phantom":
@@ -158,7 +237,9 @@ def open_domain_parts(
 
 
 def _every_domain(draw: Draw, domains: tuple[str, ...], key: jax.Array, **options) -> dict[str, jax.Array]:
-    return {domain: draw(key, domain=domain, **options)["image"] for domain in domains}
+    drawn = {domain: draw(key, domain=domain, **options) for domain in domains}
+    shared = {field: value for field, value in drawn[domains[0]].items() if field != "image"}
+    return {domain: record["image"] for domain, record in drawn.items()} | shared
 
 
 def _folder_domains(source: str, names: tuple[str, ...]) -> DomainParts:
@@ -172,6 +253,34 @@ def _folder_domains(source: str, names: tuple[str, ...]) -> DomainParts:
             raise UserError(f"'{source}' has domains {found} for {split}; this experiment needs {len(names)}")
         opened[split] = dict(zip(names, domains.values(), strict=False))
     return DomainParts(opened["train"], joined(opened["validation"]), joined(opened["test"]), paired=False)
+
+
+def require_volumes(parts: Parts, *, channels: int, least: int, field: str = "image") -> None:
+    """UserError unless `field` is, in every record, a volume of one shape whose sides are `least` or more."""
+    for part in (parts.train, parts.validation, parts.test):
+        shape = _shape(part, field)
+        if len(shape) != 4 or shape[-1] != channels or min(shape[:-1]) < least:
+            raise UserError(
+                f"'{part.name}' has '{field}' of shape {shape}; this experiment takes volumes (D, H, W, {channels}) "
+                f"with sides of at least {least}"
+            )
+
+
+def fitted(parts: Parts, size: int, *, channels: int | None = None) -> Parts:
+    """A folder's images of any size amid a square that is resized to `size`; phantoms are as they should be.
+
+    channels: 1 makes them grey and 3 colours; None leaves the channels as they are.
+    """
+    convert = {None: lambda record: record, 1: transforms.grey, 3: transforms.colour}[channels]
+
+    def fit(record):
+        side = max(record["image"].shape[:-1])
+        return transforms.resize(transforms.pad(convert(record), (side, side)), (size, size))
+
+    def of(part: Source) -> Source:
+        return part if isinstance(part, PhantomSource) else cached(mapped(part, fit))
+
+    return Parts(of(parts.train), of(parts.validation), of(parts.test))
 
 
 def require_image(parts: Parts, *, channels: int, size: int, rank: int = 2, field: str = "image") -> None:
@@ -189,11 +298,7 @@ def require_domains(parts: DomainParts, *, channels: int, size: int, rank: int =
 
 
 def _require(part: Source, field: str, channels: int, sides: tuple[int, ...]) -> None:
-    if field not in part[0]:
-        present = ", ".join(name for name, value in part[0].items() if not isinstance(value, str))
-        raise UserError(f"'{part.name}' has no '{field}' for this experiment; its records have {present}")
-    # Phantoms are of one size, and drawing all of them would take long.
-    shape = part[0][field].shape if isinstance(part, PhantomSource) else common_shape(part, field)
+    shape = _shape(part, field)
     if len(shape) != len(sides) + 1:
         kind = "volumes (D, H, W, C)" if len(sides) == 3 else "images (H, W, C)"
         raise UserError(f"'{part.name}' has '{field}' of shape {shape}; this experiment takes {kind}")
@@ -208,6 +313,16 @@ def _require(part: Source, field: str, channels: int, sides: tuple[int, ...]) ->
             f"'{part.name}' has '{field}' of {in_words(shape[:-1])}, and the experiment is set to "
             f"{in_words(sides)}: {mend}"
         )
+
+
+def _shape(part: Source, field: str) -> tuple[int, ...]:
+    """The one shape that `field` has in every record; UserError where there is none, or no such field."""
+    first = part.blank()[0]
+    if field not in first:
+        present = ", ".join(name for name, value in first.items() if not isinstance(value, str))
+        raise UserError(f"'{part.name}' has no '{field}' for this experiment; its records have {present}")
+    # Phantoms are of one size, and drawing all of them would take long.
+    return first[field].shape if isinstance(part, PhantomSource) else common_shape(part, field)
 
 
 def require_magnitude(parts: Parts, field: str = "image") -> None:
@@ -229,12 +344,17 @@ def value_range(source: Source, field: str = "image") -> tuple[float, float]:
     return min(low for low, _ in ends), max(high for _, high in ends)
 
 
-def symmetric_range(source: Source, field: str = "image") -> MinMax:
-    """The map of the range of `field` over all records onto [-1, 1]; UserError if all is one value."""
+def symmetric_range(source: Source, field: str = "image", to: tuple[float, float] = (-1, 1)) -> MinMax:
+    """The map of the range of `field` over all records onto `to`; UserError if all is one value."""
     low, high = value_range(source, field)
     if low == high:
         raise UserError(f"every '{field}' of '{source.name}' is {low:g}: there is nothing to learn")
-    return MinMax(low, high, "input", (-1, 1))
+    return MinMax(low, high, "input", to)
+
+
+def unit_range(source: Source, field: str = "image") -> MinMax:
+    """The map of the range of `field` over all records onto [0, 1]; UserError if all is one value."""
+    return symmetric_range(source, field, (0, 1))
 
 
 def magnitude_range(image: np.ndarray) -> MinMax:
