@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "configuration": set(),
     "configuration_reader": {"arguments"},
     "schedules": set(),
+    "turns": {"game"},
     "nn": set(),
     **{leaf: {"nn"} for leaf in LEAVES - {"nn"}},
     # Phantoms are images, which physics makes.
@@ -47,9 +48,10 @@ MAY_IMPORT = {
     "data": {"physics", "phantoms", "models.sizes"},
     # What experiments share.
     **{
-        each: {"game", "models"} | LEAVES
-        for each in ("baselines", "forward_models", "measures", "perceptual")
+        each: {"game", "inference", "models"} | LEAVES
+        for each in ("baselines", "forward_models", "growing", "measures", "perceptual", "rivals")
     },
+    "synthetic_shares": {"game", "measures"},
     "training": {"game", "configuration", "data.pipeline", "data.formats", "review.catalogue"},
     "shortcuts": {"configuration", "data", "game", "models", "training"} | LEAVES,
 }
