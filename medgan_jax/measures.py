@@ -148,7 +148,7 @@ def class_recognition(predicted: str, label: str, classes: int) -> tuple[Metric,
     return Metric("accuracy", correct, "", True), balanced_accuracy("balanced_accuracy", predicted, label, classes)
 
 
-def binary_classification(score: str, label: str, *, prefix: str = "") -> tuple[Metric, ...]:
+def binary_classification(score: str, label: str, prefix: str = "") -> tuple[Metric, ...]:
     """Accuracy, balanced accuracy, precision, recall and ROC-AUC of a log-odds score for each case.
 
     A case is called positive from 0 upwards: the threshold is the classifier's own. prefix: of the names.
@@ -172,6 +172,28 @@ def binary_classification(score: str, label: str, *, prefix: str = "") -> tuple[
         measure("precision", classification.precision, threshold=0.0),
         measure("recall", classification.recall, threshold=0.0),
         measure("auc", classification.roc_auc),
+    )
+
+
+def bag_classification(score: str, label: str, prefix: str = "") -> tuple[Metric, ...]:
+    """Of log-odds for the members of bags `(B, P)` and the bags' labels `(B,)`, with `prefix` before the names:
+
+    accuracy of the members, of the bags by their mean score, and the share of members that is called positive.
+    """
+
+    def accuracy(outputs, batch):
+        return ((outputs[score] >= 0) == (batch[label][:, None] > 0)).mean(1, dtype=jnp.float32)
+
+    def bag_accuracy(outputs, batch):
+        return ((outputs[score].mean(1) >= 0) == (batch[label] > 0)).astype(jnp.float32)
+
+    def share(outputs, batch):
+        return (outputs[score] >= 0).mean(1, dtype=jnp.float32)
+
+    return (
+        Metric(f"{prefix}accuracy", accuracy, "", True),
+        Metric(f"{prefix}bag_accuracy", bag_accuracy, "", True),
+        Metric(f"{prefix}share", share, "", True),
     )
 
 
@@ -261,12 +283,13 @@ def ring_coverage(
     return known if label is None else (*known, Metric("obeyed", obeyed, "", True))
 
 
-def structure_overlap(mask: str, reference: str, structures: Sequence[str] = ("",)) -> tuple[Metric, ...]:
-    """Dice (`dsc`), `precision` and `sensitivity` of every structure, and of all structures the mean Dice.
+def structure_overlap(
+    mask: str, reference: str, structures: Sequence[str], measures: Sequence[str] = ("precision", "sensitivity")
+) -> tuple[Metric, ...]:
+    """Mean Dice of a case's structures (`dsc`), and of each of them Dice (`dsc_NAME`) and the `measures`.
 
-    mask, reference: names of masks `(B, ..., K)` of zeros and ones, one channel a structure. Of several, the
-    metrics are called `dsc_NAME` and so on, and `dsc` is their mean in a case. What is absent from a case and
-    from its prediction is left out.
+    mask, reference: names of masks `(B, ..., K)` of zeros and ones, one channel a structure. measures: of
+    'iou', 'precision' and 'sensitivity'. What is absent from a case and from its prediction is left out.
     """
 
     def precision(predicted, true):
@@ -288,13 +311,16 @@ def structure_overlap(mask: str, reference: str, structures: Sequence[str] = (""
 
         return Metric(name, per_case, "", True)
 
-    measures = {"dsc": dice, "precision": precision, "sensitivity": sensitivity}
+    def iou(predicted, true):
+        return overlap.iou(predicted, true, empty_policy="nan")
+
+    known = {"dsc": dice, "iou": iou, "precision": precision, "sensitivity": sensitivity}
     each = [
-        measure(f"{name}_{structure}" if structure else name, function, channel)
-        for name, function in measures.items()
+        measure(f"{name}_{structure}", known[name], channel)
+        for name in ("dsc", *measures)
         for channel, structure in enumerate(structures)
     ]
-    return (*([Metric("dsc", mean, "", True)] if len(structures) > 1 else []), *each)
+    return Metric("dsc", mean, "", True), *each
 
 
 def _channels(x: jax.Array) -> list[jax.Array]:
