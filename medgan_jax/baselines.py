@@ -269,3 +269,26 @@ def stain_normaliser(
         return dict.fromkeys(outputs, 2 * jnp.where(jnp.isfinite(found), found, image) - 1)
 
     return Baseline(name, apply)
+
+
+def one_answer(name: str, *outputs: str, source: str, axes: int = 1) -> Baseline:
+    """A score of 1 as `outputs` for each case, or for each member where scores have the first 2 `axes` of `source`."""
+
+    def apply(fitted, batch, key):
+        return dict.fromkeys(outputs, jnp.ones(batch[source].shape[:axes]))
+
+    return Baseline(name, apply)
+
+
+def side_by_side(*baselines: Baseline) -> Baseline:
+    """Several trivial methods as one, each for its own outputs of `infer`."""
+
+    def fit(batches):
+        batches = list(batches)
+        return tuple(() if each.fit is None else each.fit(iter(batches)) for each in baselines)
+
+    def apply(fitted, batch, key):
+        found = (each.apply(own, batch, key) for each, own in zip(baselines, fitted, strict=True))
+        return {name: image for outputs in found for name, image in outputs.items()}
+
+    return Baseline("; ".join(each.name for each in baselines), apply, fit)
