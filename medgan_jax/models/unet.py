@@ -10,7 +10,7 @@ from flax.linen import initializers
 from medgan_jax.errors import UserError
 from medgan_jax.models.layers import KERNEL_INIT, SCALE_INIT, Layer, Upsampling
 from medgan_jax.models.sizes import Size, Sized, Sizes, halvings, in_words, sides_of
-from medgan_jax.nn.blocks import rematerialised
+from medgan_jax.nn.blocks import ResidualBlock, leaky_relu, rematerialised
 from medgan_jax.nn.conv import Conv
 
 
@@ -24,12 +24,14 @@ class UNet(Sized, nn.Module):
         outwards: one less than levels where the last enlargement makes the image itself (`head_kernel` 0,
         pix2pix), else as many as levels, before a convolution of size `head_kernel` makes the image
         (DAGAN).
+    up_kernel: size of the decoder's kernels where it is not `kernel`; up_activation: after its stages.
     without_norm: encoder levels that have no normalisation, counted as in Python.
     dropout: rate in the decoder stages `dropout_stages`, where 0 is the innermost; noise in pix2pix.
     upsampling: 'transposed', or 'resize' against checkerboard patterns and for volumes.
     skips: False leaves the connections out, for ablation.
     rectify_skips: the decoder's ReLU acts on the encoder's maps too, as in pix2pix; else they come as they
         are.
+    residual_blocks: a residual block after each level and stage that has a normalisation.
     residual_clip: refinement learning, the output is `clip(input + network(input), -1, 1)`.
     remat: compute each level again in the backward pass, to save memory.
     """
@@ -39,6 +41,7 @@ class UNet(Sized, nn.Module):
     up: tuple[int, ...]
     kernel: int = 4
     head_kernel: int = 0
+    up_kernel: int = 0
     norm: str = "batch"
     without_norm: tuple[int, ...] = (0, -1)
     dropout: float = 0.5
@@ -46,7 +49,9 @@ class UNet(Sized, nn.Module):
     upsampling: Upsampling = "transposed"
     skips: bool = True
     rectify_skips: bool = False
+    up_activation: Callable = nn.relu
     activation: Callable | None = jnp.tanh
+    residual_blocks: bool = False
     residual_clip: bool = False
     kernel_init: Callable = KERNEL_INIT
     scale_init: Callable = SCALE_INIT
@@ -84,17 +89,28 @@ class UNet(Sized, nn.Module):
         for level, width in enumerate(self.down):
             norm = "none" if level in plain else self.norm
             y = layer(width, norm=norm, name=f"down_{level}", **settings)(y, train=train)
+            if level not in plain:
+                y = self.refined(y, f"down_{level}_residual", train)
             maps.append(y)
+        settings |= dict(kernel=self.up_kernel or self.kernel)
         y = nn.relu(maps.pop()) if self.rectify_skips else maps.pop()
         for stage, width in enumerate(self.up):
             dropout = self.dropout if stage in self.dropout_stages else 0.0
-            y = layer(width, up=self.upsampling, norm=self.norm, dropout=dropout, activation=nn.relu,
+            y = layer(width, up=self.upsampling, norm=self.norm, dropout=dropout, activation=self.up_activation,
                       name=f"up_{stage}", **settings)(y, train=train)
+            y = self.refined(y, f"up_{stage}_residual", train)
             if maps and self.skips:
                 skip = maps.pop()
                 y = jnp.concatenate([nn.relu(skip) if self.rectify_skips else skip, y], axis=-1)
         y = self.image(y, settings, train)
         return jnp.clip(x + y, -1.0, 1.0) if self.residual_clip else y
+
+    def refined(self, y: jax.Array, name: str, train: bool) -> jax.Array:
+        """`y` after a residual block, if there are any."""
+        if not self.residual_blocks:
+            return y
+        block = rematerialised(ResidualBlock, self.remat)
+        return block(padding="SAME", norm=self.norm, kernel_init=self.kernel_init, name=name)(y, train=train)
 
     def image(self, y: jax.Array, settings: dict, train: bool) -> jax.Array:
         """The image from the last maps."""
@@ -150,3 +166,16 @@ def dagan_unet(size: Size = 256, *, out_channels: int = 1, base: int = 64, level
     settings = dict(kernel_init=initializers.truncated_normal(0.01)) | options
     return UNet(out_channels, down, tuple(base * multiple for multiple in multiples), head_kernel=1,
                 residual_clip=refine, upsampling=upsampling, **settings)
+
+
+def costa_unet(size: Size = 512, *, out_channels: int = 3, base: int = 64, dropout: float = 0.5,
+               **options) -> UNet:
+    """The generator of Costa et al. 2017 and 2018, which paints a retina round a vessel tree.
+
+    As pix2pix' with convolutions of 3x3 and transposed ones of 2x2, leaky ReLUs throughout and dropout in the
+    first three decoder stages. The innermost convolution is 3x3 here, 2x2 in the code. `options` are fields of
+    `UNet`.
+    """
+    settings = dict(kernel=3, up_kernel=2, up_activation=leaky_relu, rectify_skips=False,
+                    dropout_stages=(0, 1, 2)) | options
+    return pix2pix_unet(size, out_channels=out_channels, base=base, dropout=dropout, **settings)
