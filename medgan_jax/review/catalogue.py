@@ -100,6 +100,31 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True)
+class Inconsistency:
+    """Something in the review that cannot be right as it is printed, and where."""
+
+    where: str
+    issue: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Review:
+    """The review itself."""
+
+    title: str
+    authors: str
+    journal: str
+    volume: int
+    year: int
+    article: str
+    doi: str
+    preprint: str
+
+    def __str__(self) -> str:
+        return f"{self.authors}. {self.title}. {self.journal} {self.volume} ({self.year}) {self.article}."
+
+
+@dataclasses.dataclass(frozen=True)
 class Table:
     """A table of the review: its number, its topic and the references of its rows."""
 
@@ -146,6 +171,7 @@ class BaseModel(_Row):
     citation: Citation
     used_by: tuple[int, ...]
     equations: tuple[str, ...] = ()
+    inconsistencies: tuple[str, ...] = ()
 
     application = BASE
     table = None
@@ -158,7 +184,8 @@ class Method(_Row):
     """A reviewed method.
 
     table: None for a method that the review treats in its text alone. losses: as printed in the table, None
-    where the table has no such column. losses_in_text: what the text adds. base_models: ids.
+    where the table has no such column. losses_in_text: what the text adds. base_models: ids. inconsistencies:
+    where the review contradicts itself, or the paper ("Against the paper").
     """
 
     id: str
@@ -180,6 +207,7 @@ class Method(_Row):
     code_published: bool | None
     code_url: str | None
     citation: Citation
+    inconsistencies: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -234,6 +262,18 @@ def metrics() -> tuple[Metric, ...]:
 def tables() -> tuple[Table, ...]:
     """Tables 2 to 18 of the review."""
     return tuple(_record(Table, row) for row in _facts()["tables"])
+
+
+@functools.cache
+def inconsistencies() -> tuple[Inconsistency, ...]:
+    """What the review itself gets wrong, beside what each row says of its own."""
+    return tuple(_record(Inconsistency, row) for row in _facts()["inconsistencies"])
+
+
+@functools.cache
+def review() -> Review:
+    """The review itself."""
+    return Review(**_facts()["review"])
 
 
 def entries() -> tuple[Entry, ...]:

@@ -97,3 +97,12 @@ def test_implemented_follows_the_files(tmp_path, monkeypatch):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     ).stdout.split("\n")
     assert printed[:2] == ["['dagan']", "False"]
+
+
+def test_the_reviews_own_slips_are_told():
+    assert "ambiguous" in catalogue.find("dagan").inconsistencies[0]
+    assert catalogue.find("gan").inconsistencies and not catalogue.find("aae").inconsistencies
+    assert sum(len(method.inconsistencies) for method in catalogue.methods()) == 114
+    assert len(catalogue.inconsistencies()) == 14
+    assert "79 papers" in next(each.issue for each in catalogue.inconsistencies() if each.where == "Section 1")
+    assert catalogue.review().doi in "https://doi.org/10.1016/j.artmed.2020.101938"
