@@ -292,3 +292,22 @@ def side_by_side(*baselines: Baseline) -> Baseline:
         return {name: image for outputs in found for name, image in outputs.items()}
 
     return Baseline("; ".join(each.name for each in baselines), apply, fit)
+
+
+def difference_of_means(source: str, first, second, outputs: Callable, *, scale: float) -> Baseline:
+    """The mean image of one group less that of another, whatever the image.
+
+    first, second: the groups' records by index, with an `image` (*S, C) in the units of files, of which
+    `scale` makes those of the batch. outputs: (image `source` (B, *S, C), difference) -> named images.
+    """
+
+    def mean(records):
+        return sum(np.asarray(records[index]["image"], np.float64) for index in range(len(records))) / len(records)
+
+    def fit(batches):
+        return jnp.asarray(scale * (mean(first) - mean(second)), jnp.float32)
+
+    def apply(fitted, batch, key):
+        return outputs(batch[source], jnp.broadcast_to(fitted, batch[source].shape))
+
+    return Baseline("difference of means", apply, fit)

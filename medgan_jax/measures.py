@@ -473,3 +473,89 @@ def registration(displacement: str, *, classes: int) -> tuple[Metric, ...]:
         Metric("folding", folding, "%", False),
         Metric("sd_log_jacobian", roughness, "", False),
     )
+
+
+def dice_at_best(name: str, score: str, mask: str) -> Metric:
+    """Mean Dice over cases of a score `(B, *S, 1)` against a mask, as `name`.
+
+    The threshold is the one of 101 that is best on the validation cases.
+    """
+
+    def per_case(outputs, batch):
+        return {"score": outputs[score], "label": batch[mask] > 0.5}
+
+    def dice(values, threshold):
+        return float(np.nanmean(overlap.dice(values["score"] > threshold, values["label"], empty_policy="nan")))
+
+    def best(values):
+        candidates = np.unique(np.quantile(values["score"], np.linspace(0.5, 1, 101)))
+        return float(max(candidates, key=lambda threshold: dice(values, threshold)))
+
+    return Metric(name, per_case, "", True, dice, best)
+
+
+def nearest_training_mask(
+    name: str, masks: Callable[[Any, Any], jax.Array], training: Sequence[Any], field: str, most: int = 500
+) -> Metric:
+    """Dice of each mask with the most alike of the first `most` training masks, the mean over cases, as `name`.
+
+    1 for copies. masks: (outputs, batch) -> masks `(B, *S, 1)`, values above a half inside. training: records
+    with such a mask as `field`; they are read when the metric is summed up.
+    """
+
+    def per_case(outputs, batch):
+        return {"mask": masks(outputs, batch)}
+
+    def nearest(values):
+        own = (np.asarray(values["mask"]) > 0.5).reshape(len(values["mask"]), -1).astype(np.float32)
+        known = np.stack([training[index][field].ravel() > 0.5 for index in range(min(most, len(training)))])
+        sizes = own.sum(1)[:, None] + known.sum(1)[None]
+        alike = 2 * own @ known.T.astype(np.float32) / np.maximum(sizes, 1)
+        return float(alike.max(1).mean())
+
+    return Metric(name, per_case, "", False, nearest)
+
+
+def fall_with(scores: Sequence[str], name: str = "smallest_fall") -> Metric:
+    """The smallest fall of the mean output from one of `scores` `(B,)` to the next; above 0 if each is lower."""
+
+    def per_case(outputs, batch):
+        return {each: outputs[each] for each in scores}
+
+    def smallest(values):
+        means = [np.mean(values[each]) for each in scores]
+        return float(np.min(-np.diff(means)))
+
+    return Metric(name, per_case, "", True, smallest)
+
+
+def attribution(change: str, effect: str, subtype: str, subtypes: Sequence[int]) -> tuple[Metric, ...]:
+    """NCC of a map of what would heal an image with the true one, of all cases (`ncc`) and of each subtype.
+
+    change: name of the output `(B, ..., 1)`; effect: of the batch's map of what the disease added, which is
+    compared with its negative. subtype: of each case's subtype `(B,)`.
+    """
+
+    def measure(name, only):
+        def per_case(outputs, batch):
+            value = image.ncc(outputs[change], -batch[effect])
+            return value if only is None else jnp.where(batch[subtype] == only, value, jnp.nan)
+
+        return Metric(name, per_case, "", True)
+
+    return measure("ncc", None), *(measure(f"ncc_subtype_{only}", only) for only in subtypes)
+
+
+def score_gap(first: str, second: str) -> Metric:
+    """How far the mean of the scores `first` `(B,)` is above that of `second`, as `score_gap`.
+
+    0 means that their judge cannot tell what both belong to.
+    """
+
+    def per_case(outputs, batch):
+        return {"first": outputs[first], "second": outputs[second]}
+
+    def gap(values):
+        return float(np.mean(values["first"]) - np.mean(values["second"]))
+
+    return Metric("score_gap", per_case, "", False, gap)

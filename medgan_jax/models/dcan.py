@@ -56,11 +56,7 @@ class MultiBranchFCN(Sized, nn.Module):
         return logits, tuple(branches)
 
 
-def dan_segmentation_network(*, base: int = 64, classes: int = 2, levels: int = 6, joined: int = 0) -> MultiBranchFCN:
-    """DAN's segmentation network at any width; `levels` below 6 leaves out the innermost blocks.
-
-    joined: width where the branches are joined; 0 for 16 times `base`.
-    """
+def dan_segmentation_network(*, base: int = 64, levels: int = 6, joined: int = 1024) -> MultiBranchFCN:
+    """DAN's segmentation network at any width; `levels` below 6 leaves out the innermost blocks."""
     blocks = ((1, 1), (2,), (2, 4), (8, 8), (8, 8), (16, 16))[:levels]
-    blocks = tuple(tuple(base * width for width in block) for block in blocks)
-    return MultiBranchFCN(classes, blocks, joined or 16 * base)
+    return MultiBranchFCN(2, tuple(tuple(base * width for width in block) for block in blocks), joined)

@@ -24,8 +24,8 @@ class PoolingDiscriminator(Sized, nn.Module):
         begin with stride 2. pools: pool between blocks at all; an odd last row is dropped.
     norm: 'none' under a gradient penalty.
     head: 'map', a 1x1 convolution to a logit for each place (B, *T, 1); 'mean', the mean of that map (B, 1);
-        'pooled', a logit from the means of all features (B, 1); 'flat', dense layers of the widths `hidden`
-        on all features, and a logit (B, 1): it fixes the image size.
+        'pooled', a logit from the means of all features (B, 1); 'flat', one more pool, dense layers of the
+        widths `hidden` on all features, and a logit (B, 1): it fixes the image size.
     """
 
     blocks: tuple[tuple[int, ...], ...]
@@ -57,7 +57,7 @@ class PoolingDiscriminator(Sized, nn.Module):
         for _, stride in self.kernels:
             factor *= stride
         # Strides round up and pools down: so much is always enough.
-        return Sizes(minimum=factor)
+        return Sizes(minimum=factor * (2 if self.head == "flat" else 1))
 
     @property
     def title(self) -> str:
@@ -67,8 +67,7 @@ class PoolingDiscriminator(Sized, nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         self.check_sizes(x)
         for number, widths in enumerate(self.blocks):
-            if number and self.pools:
-                x = max_pool(x[:, *(slice(0, side - side % 2) for side in x.shape[1:-1])])
+            x = halved(x) if number and self.pools else x
             for n, width in enumerate(widths):
                 strides = 2 if number < self.strided and not n else 1
                 x = ConvBlock(width, 3, strides=strides, norm=self.norm, activation=self.activation,
@@ -77,14 +76,19 @@ class PoolingDiscriminator(Sized, nn.Module):
         if self.head in ("map", "mean"):
             x = Conv(1, 1, kernel_init=initializers.lecun_normal(), name="head")(x)
             return x if self.head == "map" else x.mean(space)
-        x = x.mean(space) if self.head == "pooled" else x.reshape(x.shape[0], -1)
+        x = x.mean(space) if self.head == "pooled" else halved(x).reshape(x.shape[0], -1)
         for number, width in enumerate(self.hidden):
             x = self.activation(nn.Dense(width, kernel_init=self.kernel_init, name=f"dense_{number}")(x))
         return nn.Dense(1, name="head")(x)
 
 
+def halved(x: jax.Array) -> jax.Array:
+    """2x2 maxima of `x` (B, *S, C); an odd last row is dropped."""
+    return max_pool(x[:, *(slice(0, side - side % 2) for side in x.shape[1:-1])])
+
+
 def vgan_discriminator(field: Field, *, base: int = 32) -> PoolingDiscriminator:
-    """One of V-GAN's four (Son et al. 2017): a logit for each pixel, for about 8 or 64 pixels, or the image."""
+    """One of V-GAN's four (Son et al. 2017): a logit for a pixel, about 8 or 64 pixels, or the image."""
     if field not in get_args(Field):
         raise ValueError(f"field {field!r} is not one of {', '.join(get_args(Field))}")
     if field == "pixel":
@@ -109,5 +113,5 @@ def va_gan_critic(*, base: int = 16, pools: int = 4) -> PoolingDiscriminator:
 def dan_evaluation_network(*, base: int = 64) -> PoolingDiscriminator:
     """DAN's evaluation network (Zhang et al. 2017): the widths of VGG16, then dense 256, 128, 64 and 1."""
     blocks = ((1, 1), (2,), (4, 4), (8, 8), (8, 8))
-    return PoolingDiscriminator(tuple(tuple(base * width for width in block) for block in blocks), norm="none",
-                                head="flat", hidden=(4 * base, 2 * base, base))
+    blocks = tuple(tuple(base * width for width in block) for block in blocks)
+    return PoolingDiscriminator(blocks, norm="none", head="flat", hidden=(4 * base, 2 * base, base))

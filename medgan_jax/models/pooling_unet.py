@@ -70,7 +70,7 @@ class PoolingUNet(Sized, nn.Module):
 
 
 def vgan_unet(*, out_channels: int = 1, base: int = 32, pools: int = 4) -> PoolingUNet:
-    """V-GAN's segmentor (Son et al. 2017): 32-64-128-256-512, pixels repeated to enlarge, a 1x1 head; logits."""
+    """V-GAN's segmentor (Son et al. 2017): 32-64-128-256-512, pixels repeated to enlarge, 1x1 to logits."""
     widths = [(base * 2**level,) * 2 for level in range(pools + 1)]
     return PoolingUNet(out_channels, tuple(widths), tuple(widths[-2::-1]))
 
@@ -81,4 +81,5 @@ def va_gan_unet(*, base: int = 16, pools: int = 3, **options) -> PoolingUNet:
     One convolution at full size in the decoder, then the map, linear.
     """
     widths = [(base * 2**level,) * 2 for level in range(pools + 1)]
-    return PoolingUNet(1, tuple(widths), (*widths[-2:0:-1], (base,)), transposed=base, head_kernel=3, **options)
+    up = (*widths[-2:0:-1], (base,))
+    return PoolingUNet(1, tuple(widths), up, transposed=base, head_kernel=3, **options)

@@ -34,8 +34,9 @@ class ResidualPair(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         init = initializers.he_normal()
-        y = ConvBlock(self.width, self.kernel, kernel_init=init, name="first")(x, train=train)
-        y = ConvBlock(self.width, self.kernel, activation=None, kernel_init=init, name="second")(y, train=train)
+        shape = dict(features=self.width, kernel_size=self.kernel, kernel_init=init)
+        y = ConvBlock(name="first", **shape)(x, train=train)
+        y = ConvBlock(name="second", activation=None, **shape)(y, train=train)
         if x.shape[-1] != self.width:
             x = Conv(self.width, 1, use_bias=False, kernel_init=init, name="shortcut")(x)
         return nn.relu(x + y)

@@ -1,0 +1,32 @@
+"""Unpaired images without (c0) and with (c1) the effect of a disease, and the true maps of phantoms' effects."""
+
+import functools
+
+import jax
+
+from medgan_jax.data import parts
+from medgan_jax.data.parts import Counts, DomainParts
+from medgan_jax.phantoms.head_study import head_effect
+
+SUBTYPES = (1, 2)
+
+
+def open_effects(source: str, *, size: int, rank: int, strength: float, counts: Counts) -> DomainParts:
+    """Checked sets `c0` and `c1` of images (*S, 1) of sides `size`: two folders of `source`, c0 first, or phantoms.
+
+    Validation and test phantoms are the same heads in both sets, with `effect_map` (H, W, 1), what the effect
+    adds to the noiseless image, and `subtype`, 1 or 2. strength: of the fading of white matter.
+    """
+    draw = functools.partial(_head, size=size, strength=strength)
+    name = f"head_effect_{size}_{strength:g}"
+    opened = parts.open_domain_parts(source, draw, ("c0", "c1"), name=name, counts=counts)
+    parts.require_domains(opened, channels=1, size=size, rank=rank)
+    return opened
+
+
+def _head(key: jax.Array, domain: str, size: int, strength: float) -> dict[str, jax.Array]:
+    choice, key = jax.random.split(key)
+    subtype = jax.random.randint(choice, (), SUBTYPES[0], SUBTYPES[-1] + 1)
+    ill = head_effect(key, size, subtype=subtype, strength=strength)
+    image = ill["image"] if domain == "c1" else head_effect(key, size, subtype=0, strength=strength)["image"]
+    return {"image": image, "effect_map": ill["effect_map"], "subtype": subtype}
