@@ -311,3 +311,13 @@ def difference_of_means(source: str, first, second, outputs: Callable, *, scale:
         return outputs(batch[source], jnp.broadcast_to(fitted, batch[source].shape))
 
     return Baseline("difference of means", apply, fit)
+
+
+def no_deformation(moving: str, *, warped: str, displacement: str) -> Baseline:
+    """The image `moving` (B, *S, C) as it is as `warped`, and a `displacement` (B, *S, rank) of zero."""
+
+    def apply(fitted, batch, key):
+        image = batch[moving]
+        return {warped: image, displacement: jnp.zeros((*image.shape[:-1], image.ndim - 2))}
+
+    return Baseline("no deformation", apply)
