@@ -29,7 +29,7 @@ class Level:
         return 1.0 if self.fade == 0 else jnp.minimum(context.step / self.fade, 1.0)
 
     def shown(self, image: jax.Array, alpha: jax.Array | float) -> jax.Array:
-        """Real images (B, H, W, C) of the full size as this level has them, cross-faded like the networks'."""
+        """Real images (B, H, W, C) of the full size as this level has them, faded like the networks' own."""
         image = average_pool(image, image.shape[1] // self.side)
         return image if self.fade == 0 else faded(alpha, upsample(average_pool(image)), image)
 

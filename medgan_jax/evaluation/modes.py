@@ -70,7 +70,7 @@ def fit_regions(numbers: np.ndarray, labels: np.ndarray) -> Regions:
     numbers = np.asarray(numbers, np.float64)
     names, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(names) < 2:
-        raise UserError(f"modes are counted among images of two classes or more; all {len(labels)} are of one")
+        raise UserError(f"modes are counted among two classes or more; all {len(labels)} images are of one")
     means = np.stack([numbers[labels == each].mean(0) for each in range(len(names))])
     within = np.cov((numbers - means[labels]).T)
     within += 1e-3 * np.diag(np.diag(within)) + 1e-12 * np.eye(len(within))
@@ -86,4 +86,3 @@ def fit_regions(numbers: np.ndarray, labels: np.ndarray) -> Regions:
 
 def _distances(points: np.ndarray, means: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points[:, None] - means, axis=-1)
-

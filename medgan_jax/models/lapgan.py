@@ -103,5 +103,6 @@ def lapgan_networks(
         f"D_{coarsest}": CoarseDiscriminator(dense[1], dropout),
     }
     for side in finer:
-        networks |= {f"G_{side}": DetailGenerator(width), f"D_{side}": DetailDiscriminator(side, width, dropout)}
+        networks[f"G_{side}"] = DetailGenerator(width)
+        networks[f"D_{side}"] = DetailDiscriminator(side, width, dropout)
     return networks

@@ -25,8 +25,8 @@ def sides_up_to(size: int, smallest: int = SMALLEST) -> tuple[int, ...]:
     while sides[-1] < size:
         sides.append(2 * sides[-1])
     if sides[-1] != size or smallest < SMALLEST or smallest & (smallest - 1):
-        raise UserError(f"progressive growing doubles from {smallest}x{smallest} (a power of two, 4 or more); "
-                        f"it does not reach {size}x{size}")
+        raise UserError(f"images grow from {smallest}x{smallest} (a power of two, 4 or more) by doubling; "
+                        f"that does not lead to {size}x{size}")
     return tuple(sides)
 
 
@@ -123,7 +123,7 @@ class ProgressiveDiscriminator(Sized, nn.Module):
 
 
 def with_group_deviation(x: jax.Array, group: int = 4) -> jax.Array:
-    """`x` (B, *S, C) with one more map: how much the images of a group differ (Karras et al. 2018, section 3).
+    """`x` (B, *S, C) with one more map: how much images of a group differ (Karras et al. 2018, section 3).
 
     The standard deviation over a group, averaged over space and channels. Groups have `group` images, or the
     next smaller number that divides B; image i is in group i modulo their number, as in the published code.
