@@ -17,7 +17,15 @@ import optax
 from medgan_jax.errors import UserError
 from medgan_jax.game import Frozen, Networks, Phase, Stage, Terms
 from medgan_jax.losses.perceptual import feature_l2, matched_weight
-from medgan_jax.models.features import ROTATION, VGG, proxy_name, small_vgg
+from medgan_jax.models.features import (
+    ARCHITECTURES,
+    ROTATION,
+    VGG,
+    FeatureNetwork,
+    proxy_name,
+    random_features,
+    small_vgg,
+)
 from medgan_jax.models.pretrained import load_vgg
 
 
@@ -85,6 +93,7 @@ def perceptual_features(
     prepare: Callable,
     image: str,
     resize: tuple[int, ...] | None = None,
+    proxy_tap: str = "",
     used: bool = True,
 ) -> PerceptualFeatures:
     """Features of `architecture` at layer `tap` with the user's weights, or else of a proxy network.
@@ -92,7 +101,8 @@ def perceptual_features(
     Nothing at all if they are not `used`, such as when the weight of the loss is 0.
 
     data, prepare: of the game, whose batch field `image` the proxy learns from. resize: what the published
-    method resizes images to before VGG.
+    method resizes images to before VGG. proxy_tap: of the proxy, which has four blocks of two convolutions,
+    where it has no layer called `tap`.
     """
     if not used:
         return PerceptualFeatures("none", published_scale=True)
@@ -101,7 +111,7 @@ def perceptual_features(
         frozen = Frozen(network.module, network.variables, network.name)
         known = network.published_scale
         return PerceptualFeatures(network.name, known, frozen={"features": frozen}, share=options.share)
-    module = dataclasses.replace(small_vgg((tap,), outputs=ROTATION.outputs), resize=(options.side,) * 2)
+    module = dataclasses.replace(small_vgg((proxy_tap or tap,), outputs=ROTATION.outputs), resize=(options.side,) * 2)
     stage = proxy_stage(module, data, prepare, image, options.steps)
     return PerceptualFeatures(
         proxy_name(module), False, stages=(stage,), networks={"features": module}, share=options.share
@@ -120,3 +130,30 @@ def proxy_stage(module: VGG, data: Any, prepare: Callable, image: str, steps: in
 
     phase = Phase("features", ("features",), rotation_loss, optax.adam(1e-3))
     return Stage("features", {"features": module}, (phase,), data, steps, prepare=prepare)
+
+
+def fixed_features(
+    weights: str, architecture: str, taps: tuple[str, ...], *, channels: int, base: int = 64, seed: int = 0
+) -> Frozen:
+    """Features of `architecture` at layers `taps` with the user's weights, or else with random kernels.
+
+    Without a file the network has the same layers, `base` / 64 as wide, and kernels that depend on `seed`
+    alone, which its description says; it takes images of `channels`. Enough for statistics of texture
+    (Ustyuzhaninov et al. 2017, "What does it take to generate natural textures?"), no stand-in for contents.
+    """
+    if weights:
+        network = load_vgg(weights, architecture, taps=taps)
+    else:
+        blocks = tuple(
+            tuple(max(1, width * base // 64) for width in block) for block in ARCHITECTURES[architecture]
+        )
+        module = VGG(taps, blocks, preprocessing="none")
+        network = random_features(module, channels=channels, seed=seed)
+    return Frozen(network.module, network.variables, network.name)
+
+
+def feature_maps(network: FeatureNetwork) -> Callable[[jax.Array], dict[str, jax.Array]]:
+    """Images (B, *S, C) -> {tap: maps} of a fixed network, for measures; its weights become constants."""
+    params = {"features": network.variables["params"]}
+    nets = Networks({"features": network.module}, params, {}, jax.random.key(0), frozenset({"features"}))
+    return lambda images: nets.features.eval(images)

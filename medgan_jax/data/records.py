@@ -43,7 +43,12 @@ class Source(Protocol):
 
 
 class Records:
-    """Base of the sources: what is known without reading; subclasses give `read` and `fingerprint`."""
+    """Base of the sources: what is known without reading; subclasses give `read` and `fingerprint`.
+
+    in_memory: whether reading a record costs next to nothing, once it has been read.
+    """
+
+    in_memory = False
 
     def __init__(
         self,
@@ -84,6 +89,8 @@ class ArraySource(Records):
     subjects: the subject of each record; each record is its own where it is None. Raises UserError if an
     array holds a value that is not finite, ValueError if lengths differ.
     """
+
+    in_memory = True
 
     def __init__(
         self,

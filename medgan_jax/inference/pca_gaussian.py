@@ -31,3 +31,12 @@ def sample_pca_gaussian(fitted: dict[str, jax.Array], key: jax.Array, count: int
     """`count` samples `(count, *S, C)`."""
     weights = jax.random.normal(key, (count, fitted["directions"].shape[0]))
     return fitted["mean"] + jnp.tensordot(weights, fitted["directions"], axes=1)
+
+
+def pca_codes(fitted: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+    """Weights `(B, k)` of the directions in images `(B, *S, C)`: uncorrelated, of variance 1 over the training set."""
+    directions = fitted["directions"]
+    away = images - fitted["mean"]
+    axes = tuple(range(1, directions.ndim))
+    lengths = jnp.square(directions).sum(axes)
+    return jnp.tensordot(away, directions, axes=(axes, axes)) / jnp.maximum(lengths, 1e-12)

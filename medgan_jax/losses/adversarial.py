@@ -74,6 +74,15 @@ def generator_wasserstein(fake: jax.Array) -> jax.Array:
     return -jnp.mean(promoted(fake))
 
 
+def hinge(scores: jax.Array, target: float, *, margin: float = 1.0) -> jax.Array:
+    """E max(0, m - target f): the margin loss of `scores` (any shape) against one `target`, 1 or -1.
+
+    Both sides of Li and Wand's game (2016); for the discriminator the sum over both targets is
+    `discriminator_hinge`, but its generator stops at the margin, too.
+    """
+    return jnp.mean(jax.nn.relu(margin - target * promoted(scores)))
+
+
 def discriminator_hinge(real: jax.Array, fake: jax.Array, *, margin: float = 1.0) -> jax.Array:
     """E max(0, m - f(real)) + E max(0, m + f(fake)): Lim and Ye 2017, eq. 9; m = 1 in most papers."""
     return jnp.mean(jax.nn.relu(margin - promoted(real))) + jnp.mean(jax.nn.relu(margin + promoted(fake)))

@@ -34,14 +34,21 @@ def feature_l1(prediction, target) -> jax.Array:
     return _mean_over_taps(pixel.l1, prediction, target)
 
 
-def feature_mean_l2(prediction, target) -> jax.Array:
+def feature_mean_l2(prediction, target, *, chosen: jax.Array | None = None) -> jax.Array:
     """Sum of squared differences of the *batch means* of features, averaged over taps (Salimans et al. 2016).
 
-    ||E f(x) - E f(G(z))||_2^2. The two batches may differ in size; all other axes must agree.
+    ||E f(x) - E f(G(z))||_2^2. The two batches may differ in size; all other axes must agree. chosen: which
+    cases of `target` `(B,)` count, such as those of one class; where there are none, the distance is 0.
     """
 
     def distance(p, t):
-        p, t = promoted(p).mean(axis=0), promoted(t).mean(axis=0)
+        p, t = promoted(p).mean(axis=0), promoted(t)
+        if chosen is None:
+            t = t.mean(axis=0)
+        else:
+            weights = jnp.asarray(chosen, t.dtype)
+            count = weights.sum()
+            t = jnp.where(count > 0, jnp.tensordot(weights, t, axes=1) / jnp.maximum(count, 1), p)
         return pixel.l2(p, t) * p.size
 
     return _mean_over_taps(distance, prediction, target)

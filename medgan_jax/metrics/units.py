@@ -107,7 +107,7 @@ def _table() -> dict[str, MetricInfo]:
     fidelity = "image fidelity"
     add("metrics.image", fidelity, "squared image units", False, 0, _INF, "mse")
     add("metrics.image", fidelity, "image units", False, 0, _INF, "rmse", "mae")
-    add("metrics.image", fidelity, "1", False, 0, _INF, "nmse", "nmse_dagan", "nrmse")
+    add("metrics.image", fidelity, "1", False, 0, _INF, "nmse", "nmse_dagan", "nrmse", "gradient_distance")
     add("metrics.image", fidelity, "dB", True, -_INF, _INF, "psnr", "snr_db")
     add("metrics.image", fidelity, "1", True, -1, 1, "ssim", "ssim_slicewise", "ncc")
     add("metrics.image", fidelity, "1", True, 0, 1, "ms_ssim")
@@ -122,7 +122,10 @@ def _table() -> dict[str, MetricInfo]:
     add("evaluation.observers", fidelity, "1", True, 0, 1, "channelised_hotelling_observer")
     sets = "distributions"
     add("metrics.generative", sets, "1", True, 1, _INF, "inception_score", "vendi")
+    add("metrics.generative", sets, "1", True, 0, _INF, "covered_modes")
+    add("metrics.generative", sets, "nat", False, 0, _INF, "mode_divergence")
     add("metrics.generative", sets, "1", False, -_INF, _INF, "kid")
+    add("metrics.generative", sets, "1", False, -2, 2, "mmd")
     add("metrics.generative", sets, "10^-3", False, 0, _INF, "swd_pgan")
     add("metrics.generative", sets, "feature units", False, 0, _INF, "sliced_wasserstein")
     add("metrics.generative", sets, "feature units", None, 0, _INF, "nearest_distances")

@@ -57,3 +57,17 @@ def test_matched_weight_reaches_the_ratio_and_passes_no_gradient():
     slope = jax.grad(lambda value: perceptual.matched_weight(value, jnp.float32(2.0), 0.5))(jnp.float32(40.0))
     assert slope == 0
     assert perceptual.matched_weight(jnp.float32(0.0), jnp.float32(2.0), 0.5) == 0
+
+
+def test_means_of_the_chosen_cases_alone():
+    f, g = np.array([[1.0, 2.0], [5.0, 5.0], [3.0, 4.0]]), np.array([[0.0, 1.0], [2.0, 1.0]])
+    chosen = np.array([True, False, True])
+    # The means are (2, 3) and (1, 1).
+    value = perceptual.feature_mean_l2(jnp.asarray(g), jnp.asarray(f), chosen=chosen)
+    assert float(value) == pytest.approx(1 + 4)
+    assert float(perceptual.feature_mean_l2(jnp.asarray(g), jnp.asarray(f), chosen=~chosen)) == pytest.approx(16 + 16)
+    nobody = jax.value_and_grad(
+        lambda g: perceptual.feature_mean_l2(g, jnp.asarray(f), chosen=np.zeros(3, bool))
+    )(jnp.asarray(g))
+    assert float(nobody[0]) == 0
+    assert np.isfinite(nobody[1]).all()

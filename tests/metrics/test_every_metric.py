@@ -46,7 +46,7 @@ SSIM = {"data_range": 1.0, "window": image.Window("uniform", 3, None, "sample")}
 TRACED = {
     **{
         name: (getattr(image, name), PAIR, {})
-        for name in ("mse", "rmse", "mae", "nmse", "nmse_dagan", "snr_db", "ncc")
+        for name in ("mse", "rmse", "mae", "nmse", "nmse_dagan", "gradient_distance", "snr_db", "ncc")
     },
     "nrmse": (image.nrmse, PAIR, {"denominator": "mean"}),
     "psnr": (image.psnr, PAIR, {"data_range": 1.0}),
@@ -104,9 +104,12 @@ TRACED = {
     "inception_score": (generative.inception_score, SETS[:1], {"splits": 1, "key": None}),
     "vendi": (generative.vendi, SETS[:1], {}),
     "kid": (generative.kid, SETS, {"subsets": 1, "subset_size": 10, "key": KEY}),
+    "mmd": (generative.mmd, SETS, {"scale": 0.3}),
     "prdc": (generative.prdc, SETS, {"k": 3}),
     "sliced_wasserstein": (generative.sliced_wasserstein, SETS, {"directions": THETA, "p": 2}),
     "nearest_distances": (generative.nearest_distances, SETS, {}),
+    "covered_modes": (generative.covered_modes, SETS, {"radius": 0.5, "least": 0.1}),
+    "mode_divergence": (generative.mode_divergence, SETS, {}),
     "swd_pgan": (
         generative.swd_pgan,
         (PICTURES[:3], PICTURES[3:]),
@@ -120,7 +123,8 @@ TRACED = {
 }
 LANDMARKS = ("tre", "p2p_error", "landmark_distances", "identification_rate")
 # Without cases: one value, or one for each sample, split or level, and any bad sample spoils it.
-SETS_OF_SAMPLES = ("inception_score", "vendi", "kid", "prdc", "sliced_wasserstein", "swd_pgan")
+SETS_OF_SAMPLES = ("inception_score", "vendi", "kid", "mmd", "prdc", "sliced_wasserstein", "swd_pgan",
+                   "covered_modes", "mode_divergence")  # fmt: skip
 HOSTED = "evaluation"
 
 

@@ -55,6 +55,23 @@ def test_kid_agrees_with_torchmetrics():
     np.testing.assert_allclose(value, float(expected), rtol=1e-3)
 
 
+def test_mmd_by_definition_is_unbiased_and_sees_what_moments_hide():
+    x, y = features(50, 40)
+    squares = lambda a, b: ((np.float64(a)[:, None] - b[None]) ** 2).sum(-1)  # noqa: E731
+    k = lambda a, b: 64 / (64 + squares(a, b))  # noqa: E731
+    off = lambda m: (m.sum() - np.trace(m)) / (len(m) * (len(m) - 1))  # noqa: E731
+    expected = off(k(x, x)) + off(k(y, y)) - 2 * k(x, y).mean()
+    assert float(generative.mmd(x, y, scale=2.0)) == pytest.approx(expected, rel=1e-3)
+    same = [float(generative.mmd(*features(60, 60, shift=0.0, seed=n), scale=1.0)) for n in range(20)]
+    assert abs(np.mean(same)) < np.std(same)
+    assert min(same) < 0
+    # Signs have the mean, variance and skewness of normal numbers.
+    generator = np.random.default_rng(0)
+    signs = np.sign(generator.normal(size=(300, 2))).astype(np.float32)
+    normal = generator.normal(size=(300, 2)).astype(np.float32)
+    assert float(generative.mmd(normal, signs, scale=1.0)) > 5 * np.std(same)
+
+
 def test_sliced_wasserstein_agrees_with_pot():
     x, y = features()
     theta = generative.random_directions(KEY, 8, 50)
@@ -194,3 +211,17 @@ def test_ms_ssim_diversity_sees_collapse():
     value = generative.ms_ssim_diversity(images, pairs, **options)
     collapsed = images[:1] + 0.02 * images
     assert float(generative.ms_ssim_diversity(collapsed, pairs, **options).mean()) > float(value.mean()) + 0.3
+
+
+def test_modes_that_are_known():
+    centres = np.array([[0, 0], [4, 0], [0, 4], [4, 4]], np.float32)
+    # 6 samples at the first mode, 3 at the second, one astray near the third, none at the fourth.
+    samples = np.concatenate([np.tile(centres[:1], (6, 1)), np.tile(centres[1:2], (3, 1)), [[0, 2.5]]])
+    samples += np.random.default_rng(0).uniform(-0.3, 0.3, samples.shape)
+    covered = lambda least: float(generative.covered_modes(samples, centres, radius=0.5, least=least))  # noqa: E731
+    assert [covered(least) for least in (0.01, 0.3, 0.31, 0.61)] == [2, 2, 1, 0]
+    assert float(generative.covered_modes(samples, centres, radius=2.0, least=0.01)) == 3
+    expected = np.log(4) + 0.6 * np.log(0.6) + 0.3 * np.log(0.3) + 0.1 * np.log(0.1)
+    assert float(jax.jit(generative.mode_divergence)(samples, centres)) == pytest.approx(expected, abs=1e-6)
+    assert float(generative.mode_divergence(centres, centres)) == pytest.approx(0, abs=1e-6)
+    assert float(generative.mode_divergence(centres[:1], centres)) == pytest.approx(np.log(4), abs=1e-6)

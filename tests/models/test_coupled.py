@@ -1,0 +1,40 @@
+"""Coupled generators: published size, what is shared and what is not."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from medgan_jax.models.coupled import SemiCoupledGenerators
+from medgan_jax.models.dcgan import dcgan_generator
+
+
+@pytest.mark.parametrize("shared", [0, 2, 4])
+def test_two_generators_less_what_they_share(shapes, shared):
+    _, one = shapes(dcgan_generator(64, channels=1), (1, 100))
+    widths = [512, 256, 128, 64]
+    layers = [100 * 16 * 512 + 2 * 512] + [16 * a * b + 2 * b for a, b in itertools.pairwise(widths)]
+    network = SemiCoupledGenerators(shared=shared)
+    images, variables = jax.eval_shape(
+        lambda z: network.init_with_output(jax.random.key(0), z, train=False),
+        jax.ShapeDtypeStruct((3, 2, 100), jnp.float32),
+    )
+    assert [image.shape for image in images] == [(3, 64, 64, 1)] * 2
+    both = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+    assert both == 2 * one - sum(layers[:shared])
+
+
+def test_each_latent_vector_makes_its_own_generators_image(start, compiled):
+    network = SemiCoupledGenerators(size=16, base=4, shared=1)
+    z = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 5)), jnp.float32)
+    variables, draw = start(network, z), compiled(lambda v, z: network.apply(v, z, train=False))
+    first, second = draw(variables, z)
+    moved = draw(variables, z.at[:, 1].add(1.0))
+    np.testing.assert_allclose(moved[0], first, atol=1e-6)
+    assert float(jnp.abs(moved[1] - second).max()) > 1e-4
+    # The same vector gives two images: the last layers are not shared.
+    same = draw(variables, jnp.stack([z[:, 0], z[:, 0]], axis=1))
+    assert float(jnp.abs(same[0] - same[1]).max()) > 1e-4
