@@ -238,7 +238,9 @@ def open_domain_parts(
 
 def _every_domain(draw: Draw, domains: tuple[str, ...], key: jax.Array, **options) -> dict[str, jax.Array]:
     drawn = {domain: draw(key, domain=domain, **options) for domain in domains}
-    shared = {field: value for field, value in drawn[domains[0]].items() if field != "image"}
+    # What several domains have, such as the labels of the subject, is the first one's.
+    shared = {field: value for record in reversed(drawn.values()) for field, value in record.items()}
+    shared.pop("image")
     return {domain: record["image"] for domain, record in drawn.items()} | shared
 
 
@@ -255,32 +257,16 @@ def _folder_domains(source: str, names: tuple[str, ...]) -> DomainParts:
     return DomainParts(opened["train"], joined(opened["validation"]), joined(opened["test"]), paired=False)
 
 
-def require_volumes(parts: Parts, *, channels: int, least: int, field: str = "image") -> None:
-    """UserError unless `field` is, in every record, a volume of one shape whose sides are `least` or more."""
+def require_volumes(parts: Parts, *, channels: int, least: int, fields: Sequence[str] = ("image",)) -> None:
+    """UserError unless `fields` are, in every record, volumes of one shape whose sides are `least` or more."""
     for part in (parts.train, parts.validation, parts.test):
-        shape = _shape(part, field)
-        if len(shape) != 4 or shape[-1] != channels or min(shape[:-1]) < least:
-            raise UserError(
-                f"'{part.name}' has '{field}' of shape {shape}; this experiment takes volumes (D, H, W, {channels}) "
-                f"with sides of at least {least}"
-            )
-
-
-def fitted(parts: Parts, size: int, *, channels: int | None = None) -> Parts:
-    """A folder's images of any size amid a square that is resized to `size`; phantoms are as they should be.
-
-    channels: 1 makes them grey and 3 colours; None leaves the channels as they are.
-    """
-    convert = {None: lambda record: record, 1: transforms.grey, 3: transforms.colour}[channels]
-
-    def fit(record):
-        side = max(record["image"].shape[:-1])
-        return transforms.resize(transforms.pad(convert(record), (side, side)), (size, size))
-
-    def of(part: Source) -> Source:
-        return part if isinstance(part, PhantomSource) else cached(mapped(part, fit))
-
-    return Parts(of(parts.train), of(parts.validation), of(parts.test))
+        for field in fields:
+            shape = _shape(part, field)
+            if len(shape) != 4 or shape[-1] != channels or min(shape[:-1]) < least:
+                raise UserError(
+                    f"'{part.name}' has '{field}' of shape {shape}; this experiment takes volumes "
+                    f"(D, H, W, {channels}) with sides of at least {least}"
+                )
 
 
 def require_image(parts: Parts, *, channels: int, size: int, rank: int = 2, field: str = "image") -> None:
