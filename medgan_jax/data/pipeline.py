@@ -82,14 +82,17 @@ def train_batches(
     iterators = {}
     for name, stream in streams.items():
         rows = _rows_per_host(name, stream, host_count)
-        dataset = _ordered(name, stream, seed)
 
         def position(index: int, size=stream.batch_size, rows=rows) -> int:
             batch, row = divmod(index, rows)
             return (start_step * repeats + batch) * size + host_index * rows + row
 
-        reader = _reader(dataset, position, sys.maxsize, threads, lookahead * repeats * rows)
         fields = _choose_fields(stream.source, stream.fields or data.fields, stream.augment is not None)
+        if stream.augment is None and getattr(stream.source, "in_memory", False):
+            reader = _gathered(_order(name, stream, seed), position)
+        else:
+            dataset = _ordered(name, stream, seed)
+            reader = _reader(dataset, position, sys.maxsize, threads, lookahead * repeats * rows)
         iterators[name] = _stacked(reader, rows, repeats, fields)
     if not isinstance(data.train, Mapping):
         return iterators[""]
@@ -231,10 +234,20 @@ class _Shuffled:
 
 def _ordered(name: str, stream: Stream, seed: int) -> grain.MapDataset:
     """The stream's records by global index: shuffled in each epoch, without end, augmented."""
-    dataset = grain.MapDataset.source(_Shuffled(stream.source, _derived(seed, name, "order")))
+    dataset = grain.MapDataset.source(_order(name, stream, seed))
     if stream.augment is None:
         return dataset
     return dataset.random_map(stream.augment, seed=_derived(seed, name, "augment"))
+
+
+def _order(name: str, stream: Stream, seed: int) -> _Shuffled:
+    return _Shuffled(stream.source, _derived(seed, name, "order"))
+
+
+def _gathered(order: _Shuffled, position: Callable[[int], int]) -> Iterator[Record]:
+    """The records that `_reader` reads on threads, without threads: they lie in memory, and the way costs more."""
+    for index in itertools.count():
+        yield order[position(index)]
 
 
 def _derived(seed: int, name: str, purpose: str) -> int:

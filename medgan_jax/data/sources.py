@@ -4,6 +4,7 @@ import functools
 import pathlib
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -65,6 +66,8 @@ class PhantomSource(Records):
     chunks, when a record is first read.
     """
 
+    in_memory = True
+
     def __init__(
         self,
         name: str,
@@ -86,10 +89,9 @@ class PhantomSource(Records):
 
     def blank(self) -> Source:
         """The same records filled with zeros: shapes without drawing."""
-        shapes = jax.eval_shape(self._generate, jax.random.key(0))
         arrays = {
             field: np.broadcast_to(np.zeros((), leaf.dtype), (len(self), *leaf.shape))
-            for field, leaf in shapes.items()
+            for field, leaf in _by_content(_record_shapes, self._generate).items()
         }
         return ArraySource(arrays, self.subjects, self.name, self.ids)
 
@@ -103,17 +105,23 @@ class PhantomSource(Records):
     def _draw_chunk(self, number: int) -> dict[str, np.ndarray]:
         with jax.default_device(_cpu()):
             part = jax.random.fold_in(jax.random.key(self._seed), self._split)
-            drawn = jax.device_get(_drawer(self._generate)(part, number * _CHUNK + np.arange(_CHUNK)))
+            draw = _by_content(_compiled, self._generate)
+            drawn = jax.device_get(draw(part, number * _CHUNK + np.arange(_CHUNK)))
         for array in drawn.values():
             array.flags.writeable = False
         return drawn
 
 
-def _drawer(generate: Generate) -> Callable[[jax.Array, np.ndarray], dict[str, jax.Array]]:
-    """The compiled (key, indices) -> records of a generator, compiled once for the parts that share it."""
+def _by_content(make: Callable, generate: Generate) -> Any:
+    """`make(function, arguments, options)` of a generator, once for the parts that share it."""
     if isinstance(generate, functools.partial):
-        return _compiled(generate.func, generate.args, tuple(sorted(generate.keywords.items())))
-    return _compiled(generate, (), ())
+        return make(generate.func, generate.args, tuple(sorted(generate.keywords.items())))
+    return make(generate, (), ())
+
+
+@functools.lru_cache(maxsize=32)
+def _record_shapes(generate: Generate, arguments: tuple, options: tuple) -> dict[str, jax.ShapeDtypeStruct]:
+    return jax.eval_shape(lambda key: generate(*arguments, key, **dict(options)), jax.random.key(0))
 
 
 @functools.lru_cache(maxsize=32)

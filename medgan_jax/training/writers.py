@@ -106,6 +106,21 @@ def to_bytes(image: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
     return (np.clip(scaled, 0, 1) * 255).round().astype(np.uint8)
 
 
+def plot_points(points: np.ndarray, value_range: tuple[float, float], side: int) -> np.ndarray:
+    """Points `(B, 2)` of the plane as one picture `(side, side, 3)`, uint8; `value_range` is left and right, and up."""
+    low, high = value_range
+    places = (np.asarray(points, np.float64) - low) / max(high - low, 1e-12)
+    columns, rows = places[:, 0] * (side - 1), (1 - places[:, 1]) * (side - 1)
+    inside = (0 <= rows) & (rows < side) & (0 <= columns) & (columns < side)  # NaN is not
+    ink = np.zeros((side, side))
+    np.add.at(ink, (rows[inside].astype(int), columns[inside].astype(int)), 1.0)
+    spread = ink.copy()
+    for axis in (0, 1):
+        spread += sum(np.roll(ink, step, axis) for step in (-1, 1))
+    shade = (255 * 0.6**spread).astype(np.uint8)
+    return np.stack([shade, shade, np.maximum(shade, 120)], axis=-1)
+
+
 def write_grid(
     path: pathlib.Path,
     images: Mapping[str, np.ndarray],
@@ -117,9 +132,13 @@ def write_grid(
 ) -> None:
     """A PNG with one row a case and one titled column a name.
 
-    images: name -> `(B, H, W, C)` or `(B, D, H, W, C)`. ranges: value ranges of single columns.
+    images: name -> `(B, H, W, C)`, `(B, D, H, W, C)`, or points `(B, 2)`, which are drawn in one picture. ranges:
+    value ranges of single columns.
     """
     title, gap = 18, 4
+    flat = [name for name, column in images.items() if np.ndim(column) == 2]
+    drawn = {name: plot_points(images[name], (ranges or {}).get(name, value_range), cell)[None] for name in flat}
+    images, ranges = {**images, **drawn}, {**(ranges or {}), **dict.fromkeys(flat, (0, 255))}
     names = list(images)
     count = min(rows, min(len(column) for column in images.values()))
     sheet = Image.new("RGB", (len(names) * (cell + gap) - gap, title + count * (cell + gap) - gap), "white")
@@ -128,7 +147,7 @@ def write_grid(
         left = column * (cell + gap)
         draw.text((left + 2, 2), name.replace("_", " "), fill="black", font=font)
         for row in range(count):
-            picture = to_bytes(as_slice(np.asarray(images[name][row])), (ranges or {}).get(name, value_range))
+            picture = to_bytes(as_slice(np.asarray(images[name][row])), ranges.get(name, value_range))
             scale = cell / max(picture.shape[:2])
             size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
             resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS

@@ -38,6 +38,16 @@ def test_every_epoch_holds_every_record_once_in_a_new_order():
     assert len({tuple(epoch) for epoch in epochs}) == 20
 
 
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_records_in_memory_come_as_those_that_threads_read(repeats):
+    in_memory, read = source(), mapped(source(), lambda record: record)
+    assert in_memory.in_memory and not read.in_memory
+    options = {"seed": 2, "start_step": 2, "repeats": repeats, "host_index": 1, "host_count": 2}
+    gathered, waited = (take(train_batches(Data(Stream(each, 4)), **options), 5) for each in (in_memory, read))
+    for one, other in zip(gathered, waited, strict=True):
+        assert_equal(one, other)
+
+
 def test_order_is_not_biased():
     numbers = [batch["number"][0] for batch in take(train_batches(Data(Stream(source(4), 4)), seed=1), 400)]
     assert np.bincount(numbers, minlength=4).min() > 70

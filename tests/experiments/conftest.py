@@ -12,12 +12,12 @@ from medgan_jax.game import Context, Networks
 
 
 class Function(nn.Module):
-    """A network without parameters: `function(x)`, or `function(x, **options)`."""
+    """A network without parameters: `function(x)`, or `function(x, *conditions, **options)`."""
 
     function: Callable
 
-    def __call__(self, x, *, train, **options):
-        return self.function(x, train, **options)
+    def __call__(self, x, *conditions, train, **options):
+        return self.function(x, train, *conditions, **options)
 
 
 class Table:
@@ -35,10 +35,10 @@ class Table:
         return Networks(self._modules, self._empty, self._empty, jax.random.key(0))
 
     def _noting(self, name, function):
-        def noting(x, train, **options):
-            self.seen[name].append(x)
+        def noting(x, train, *conditions, **options):
+            self.seen[name].append((x, *conditions) if conditions else x)
             self.modes[name].append(train)
-            return function(x, **options)
+            return function(x, *conditions, **options)
 
         return noting
 

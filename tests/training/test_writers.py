@@ -94,6 +94,18 @@ def test_grids_show_values_between_black_and_white(tmp_path):
     writers.write_grid(path, {"bad": bad}, value_range=(0, 0))
 
 
+def test_points_of_the_plane_are_drawn_in_one_picture(tmp_path):
+    points = np.array([[-0.5, 0.5], [0.5, 0.5], [np.nan, 0], [9, 9]], np.float32)
+    path = tmp_path / "points.png"
+    writers.write_grid(path, {"points": points, "image": np.ones((4, 8, 8, 1))}, value_range=(-1, 1), cell=64)
+    sheet = np.asarray(Image.open(path))
+    assert sheet.shape == (18 + 64, 2 * 68 - 4, 3)
+    dark = np.argwhere(sheet[18:, :64, 0] < 200)
+    # Two marks a quarter of the side from the top, left and right of the middle.
+    assert np.allclose(np.unique(dark[:, 0]).mean(), 15.75, atol=1)
+    assert dark[:, 1].min() < 17 and dark[:, 1].max() > 46
+
+
 def display(total=10, start=0):
     text = io.StringIO()
     console = rich.console.Console(file=text, width=300)
