@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from medgan_jax.models.layers import KERNEL_INIT, SCALE_INIT, Layer, Upsampling
 from medgan_jax.models.sizes import Sized, Sizes
-from medgan_jax.nn.blocks import ResidualBlock, rematerialised
+from medgan_jax.nn.blocks import ResidualBlock, repeat
 
 
 class ResNetGenerator(Sized, nn.Module):
@@ -54,10 +54,8 @@ class ResNetGenerator(Sized, nn.Module):
         for level in range(self.downsamplings):
             y = Layer(self.base * 2 ** (level + 1), kernel=3, padding=((1, 1),) * rank,
                       name=f"down_{level}", **settings)(y, train=train)
-        block = rematerialised(ResidualBlock, self.remat)
-        for number in range(self.blocks):
-            y = block(norm=self.norm, dropout=self.dropout, kernel_init=self.kernel_init,
-                      name=f"block_{number}")(y, train=train)
+        block = ResidualBlock(norm=self.norm, dropout=self.dropout, kernel_init=self.kernel_init, name="blocks")
+        y = repeat(block, self.blocks, y, train=train, remat=self.remat)
         for level in reversed(range(self.downsamplings)):
             y = Layer(self.base * 2**level, kernel=3, padding=((1, 2),) * rank, up=self.upsampling,
                       name=f"up_{level}", **settings)(y, train=train)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from medgan_jax.errors import UserError
 from medgan_jax.models.layers import KERNEL_INIT, SCALE_INIT, Layer, activated
 from medgan_jax.models.sizes import Size, Sized, Sizes, halvings, in_words, sides_of
-from medgan_jax.nn.blocks import leaky_relu, rematerialised
+from medgan_jax.nn.blocks import leaky_relu, repeat
 from medgan_jax.nn.conv import Ints
 from medgan_jax.nn.resample import ResizeConv, SubPixelConv
 
@@ -83,9 +83,8 @@ class SRGANGenerator(nn.Module):
         outer = dict(kernel=self.outer_kernel, strides=1, activation=None, **settings)
         y = Layer(self.width, norm=self.first_norm, name="first", **outer)(x, train=train)
         y = first = activated(y, self.inner, "first_prelu")
-        block = rematerialised(SRResidualBlock, self.remat)
-        for number in range(self.blocks):
-            y = block(self.norm, self.inner, name=f"block_{number}", **settings)(y, train=train)
+        block = SRResidualBlock(self.norm, self.inner, name="blocks", **settings)
+        y = repeat(block, self.blocks, y, train=train, remat=self.remat)
         y = first + Layer(self.width, kernel=3, strides=1, norm=self.norm, activation=None, name="last",
                           **settings)(y, train=train)
         for number, factor in enumerate(self.factors):

@@ -176,3 +176,22 @@ def rematerialised(block: type[nn.Module], enabled: bool = True) -> type[nn.Modu
 
     Rematerialised.__name__ = block.__name__
     return Rematerialised
+
+
+def repeat(block: nn.Module, count: int, x: jax.Array, *, train: bool, remat: bool = False) -> jax.Array:
+    """`x` after `count` blocks like `block`, each with its own parameters; channels and sides stay.
+
+    One block is compiled, whatever their number: its variables have a leading axis of blocks. remat: compute
+    each block's activations again in the backward pass. Call it within a compact module, with a named block.
+    """
+
+    def one(module, value, _):
+        return module(value, train=train), None
+
+    scan = nn.scan(
+        nn.remat(one, prevent_cse=False) if remat else one,
+        variable_axes={"params": 0, "batch_stats": 0},
+        split_rngs={"params": True, "dropout": True, "noise": True},
+        length=count,
+    )
+    return scan(block, x, None)[0] if count else x

@@ -178,7 +178,9 @@ def _gather(x, kernel, geometry):
     few = x.shape[0] * math.prod(geometry.counts) <= FEW
     if geometry.groups == 1 and geometry.transposed and few and math.prod(geometry.taps) > 1:
         return _gather_products(x, kernel, geometry)
-    return _gather_plain(x, _as_gathered(kernel, geometry), geometry)
+    if geometry.groups > 1:
+        return _gather_plain(x, _as_gathered(kernel, geometry), geometry)
+    return _gather_plain(x, _flip(kernel) if geometry.transposed else kernel, geometry, geometry.transposed)
 
 
 def _gather_products(x, kernel, geometry):
@@ -190,14 +192,19 @@ def _gather_products(x, kernel, geometry):
     return z.sum(0).reshape(x.shape[0], *geometry.counts, -1)
 
 
-def _gather_plain(x, kernel, geometry):
-    """`gather` for a kernel (*K, C / groups, F). A volume is the sum of planes over the kernel's depth."""
+def _gather_plain(x, kernel, geometry, swapped=False):
+    """`gather` for a kernel (*K, C / groups, F), or (*K, F, C) if swapped.
+
+    A volume is the sum of planes over the kernel's depth.
+    """
     if len(geometry.taps) == 3:
         plane = _plane(geometry)
-        total = sum(_gather_plain(planes, kernel[u], plane) for u, planes in enumerate(_planes(x, geometry)))
+        planes = enumerate(_planes(x, geometry))
+        total = sum(_gather_plain(each, kernel[u], plane, swapped) for u, each in planes)
         return total.reshape(x.shape[0], -1, *total.shape[1:])
-    if _suits_winograd("gather", x, kernel.shape[-1], geometry):
-        return _gather_winograd(x, kernel, geometry)
+    if _suits_winograd("gather", x, kernel.shape[-2 if swapped else -1], geometry):
+        return _gather_winograd(x, kernel, geometry, swapped)
+    kernel = _swap(kernel) if swapped else kernel
     taps, channels, features = math.prod(geometry.taps), *kernel.shape[-2:]
     if geometry.groups == 1 and x.shape[0] * math.prod(geometry.counts) <= VERY_FEW < taps * channels:
         return _gather_patches(x, kernel, geometry)
@@ -225,9 +232,10 @@ def _suits_winograd(form, x, features, geometry) -> bool:
     )
 
 
-def _gather_winograd(x, kernel, geometry):
+def _gather_winograd(x, kernel, geometry, swapped):
     if max(geometry.strides) == 1:
-        return winograd.gather(x, kernel, _tight_pads(geometry), geometry.counts)
+        return winograd.gather(x, kernel, _tight_pads(geometry), geometry.counts, swapped=swapped)
+    kernel = _swap(kernel) if swapped else kernel
     channels, features = kernel.shape[-2:]
     kernel = kernel.reshape(2, 2, 2, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
     kernel = kernel.reshape(2, 2, 4 * channels, features)
@@ -352,7 +360,9 @@ def _spread_as_gather(y, kernel, geometry):
         transposed=False,
         pads=tuple((n, 0) for n in low),
     )
-    return _gather_plain(y, _flip(_swap(kernel, geometry.groups)), adjoint)
+    if geometry.groups > 1:
+        return _gather_plain(y, _flip(_swap(kernel, geometry.groups)), adjoint)
+    return _gather_plain(y, _flip(kernel), adjoint, swapped=True)
 
 
 def _phases(geometry):
@@ -383,9 +393,9 @@ def _spread_phases(y, kernel, geometry):
         *(n for pair in zip(parts, strides, strict=True) for n in pair), channels, features
     )
     kernel = lax.rev(kernel, range(0, 2 * rank, 2))
-    kernel = kernel.transpose(*range(0, 2 * rank, 2), 2 * rank + 1, *range(1, 2 * rank, 2), 2 * rank)
-    kernel = kernel.reshape(*parts, features, math.prod(strides) * channels)
-    z = _gather_plain(y, kernel, phases).reshape(y.shape[0], *blocks, *strides, channels)
+    kernel = kernel.transpose(*range(0, 2 * rank, 2), *range(1, 2 * rank, 2), 2 * rank, 2 * rank + 1)
+    kernel = kernel.reshape(*parts, math.prod(strides) * channels, features)
+    z = _gather_plain(y, kernel, phases, swapped=True).reshape(y.shape[0], *blocks, *strides, channels)
     z = z.transpose(*range(1 + rank, 1 + 2 * rank), *range(1 + rank), 2 * rank + 1)
     return _interleaved(z, rank, geometry)
 

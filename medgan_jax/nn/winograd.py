@@ -51,15 +51,20 @@ def _points(taps: int) -> _Points:
     )
 
 
-def gather(x: jax.Array, kernel: jax.Array, pads, counts) -> jax.Array:
+def gather(x: jax.Array, kernel: jax.Array, pads, counts, *, swapped: bool = False) -> jax.Array:
     """`y[i] = sum_u x[i + u - low] q[u]`: `x` (B, H, W, C), `kernel` (r, r, C, F) -> (B, *counts, F).
 
-    pads: (low, high) of both axes, negative ones cut. r is 2, 3 or 4.
+    pads: (low, high) of both axes, negative ones cut. r is 2, 3 or 4. swapped: `kernel` is (r, r, F, C).
     """
     points, tiles = _points(kernel.shape[0]), _tiles(counts)
     values = _image_points(x, pads, counts, points)
     weights = _mapped([list(row) for row in kernel], points.taps)
-    products = [[v @ w for v, w in zip(*rows, strict=True)] for rows in zip(values, weights, strict=True)]
+    # The product reads a swapped kernel as it is; to sum it up in the other order takes longer than the product.
+    channels = ((1,), (1 if swapped else 0,)), ((), ())
+    products = [
+        [lax.dot_general(v, w, channels) for v, w in zip(*rows, strict=True)]
+        for rows in zip(values, weights, strict=True)
+    ]
     outputs = _mapped(products, points.outputs.T)
     outputs = [[place.reshape(x.shape[0], *tiles, -1) for place in row] for row in outputs]
     # The outputs of a tile lie beside each other.

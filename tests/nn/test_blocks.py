@@ -1,5 +1,6 @@
 """Blocks: shapes in two and three dimensions, what they compute, and that rematerialising changes nothing."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from medgan_jax.nn.blocks import (
     leaky_relu,
     minibatch_deviation,
     rematerialised,
+    repeat,
 )
 from medgan_jax.nn.conv import conv
 
@@ -88,6 +90,53 @@ def test_rematerialised_block_is_the_same_block():
         results.append((variables, *jax.jit(gradient)(variables["params"])))
         assert enabled == ("remat" in str(jax.make_jaxpr(gradient)(variables["params"])))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *results)
+
+
+class Repeated(nn.Module):
+    """`count` residual blocks with statistics and dropout."""
+
+    count: int
+    remat: bool = False
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        block = ResidualBlock(norm="batch", dropout=self.dropout, name="blocks")
+        return repeat(block, self.count, x, train=train, remat=self.remat)
+
+
+def test_repeated_blocks_are_blocks_in_turn_each_with_its_own_variables():
+    x = image()
+    variables = Repeated(3).init(jax.random.key(0), x, train=True)
+    y, new = Repeated(3).apply(variables, x, train=True, mutable=["batch_stats"])
+    kernels = variables["params"]["blocks"]["first"]["conv"]["kernel"]
+    assert len({float(kernel[0, 0, 0, 0]) for kernel in kernels}) == len(kernels) == 3
+    for number in range(3):
+        one = {name: jax.tree.map(lambda leaf: leaf[number], tree["blocks"]) for name, tree in variables.items()}  # noqa: B023
+        x, state = ResidualBlock(norm="batch").apply(one, x, train=True, mutable=["batch_stats"])
+        expected = jax.tree.map(lambda leaf: leaf[number], new["batch_stats"]["blocks"])  # noqa: B023
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state["batch_stats"], expected)
+    np.testing.assert_allclose(y, x, atol=1e-5)
+    assert repeat(ResidualBlock(), 0, x, train=True) is x
+
+
+def test_repeated_blocks_rematerialised_are_the_same_and_their_number_costs_no_program():
+    x, keys = image(), {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    gradients, sizes = [], []
+    for count, remat in ((2, False), (2, True), (6, False)):
+        module = Repeated(count, remat, dropout=0.5)
+        variables = module.init(keys, x, train=True)
+
+        def objective(params, module=module, variables=variables):
+            y, _ = module.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"], rngs=keys)
+            return jnp.sum(jnp.sin(y))
+
+        lowered = jax.jit(jax.grad(objective)).lower(variables["params"])
+        sizes.append(lowered.as_text().count("\n"))
+        if count == 2:
+            gradients.append(lowered.compile()(variables["params"]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *gradients)
+    assert sizes[2] == sizes[0]
 
 
 def test_dropout_off_on_and_always():

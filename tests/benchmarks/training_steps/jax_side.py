@@ -24,6 +24,16 @@ def flat(tree) -> dict[str, np.ndarray]:
     return {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
 
 
+def apart(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Repeated blocks one by one: `blocks/KEY` with a leading axis as `block_0/KEY` and so on."""
+    single = {}
+    for key, leaf in weights.items():
+        before, found, after = key.partition("blocks/")
+        leaves = {f"{before}block_{n}/{after}": one for n, one in enumerate(leaf)} if found else {key: leaf}
+        single |= leaves
+    return single
+
+
 def without_dropout(networks: dict) -> dict:
     """The same networks without the noise that the two sides do not share."""
     return {name: module.clone(dropout=0.0) if getattr(module, "dropout", 0.0) else module
@@ -39,7 +49,7 @@ def outputs(networks: dict, variables: dict, probes: dict) -> dict[str, jax.Arra
 def store(path: str, variables: dict, made: dict[str, jax.Array]) -> None:
     """Weights and outputs in a file for the other side."""
     arrays = {f"weights|{name}|{key}": leaf for name, tree in variables.items()
-              for key, leaf in flat(tree["params"]).items()}
+              for key, leaf in apart(flat(tree["params"])).items()}
     np.savez(path, **arrays, **{f"outputs|{name}": np.asarray(value) for name, value in made.items()})
 
 
