@@ -129,6 +129,45 @@ class DataPrepareArguments:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReproduceArguments:
+    """Options of `reproduce`.
+
+    preset: tiny (tests), small (a two-core CPU) or paper (full size). seeds: number of seeds; seed: the first.
+    workdir: folder of the runs, which are read where they are there. output: folder of the tables; empty for
+    `tables` in the work directory. source: ID=FOLDER, data for an experiment; phantoms for the others. jobs:
+    runs at a time; 0 for one on each GPU. json: print JSON and nothing else on standard output.
+    """
+
+    preset: Literal["tiny", "small", "paper"] = "small"
+    seeds: int = 3
+    seed: int = 0
+    workdir: str = "runs/reproduce"
+    output: str = ""
+    source: tuple[str, ...] = ()
+    jobs: int = 0
+    json: bool = False
+
+    def __post_init__(self):
+        if self.seeds < 1:
+            raise UserError(f"--seeds is {self.seeds}; it must be at least 1")
+        if self.seed < 0 or self.jobs < 0:
+            raise UserError("--seed and --jobs must be 0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportArguments:
+    """Options of `report`.
+
+    output: folder of the site; a new one, an empty one, or one that holds a site. results: folders of `reproduce`
+    or of evaluated runs, beside the committed records. preset: whose games are drawn.
+    """
+
+    output: str = ""
+    results: tuple[str, ...] = ()
+    preset: Literal["tiny", "small", "paper"] = "paper"
+
+
+@dataclasses.dataclass(frozen=True)
 class Method:
     """An experiment module that was found and imported. entry: its row of the review, None if it has none."""
 
@@ -424,6 +463,52 @@ def _prepare_data(argv: list[str]) -> None:
     print(folder)
 
 
+def reproduce_command(argv: list[str]) -> None:
+    """`reproduce TABLE`: runs the experiments of a table of the review; published values beside measured ones."""
+    from medgan_jax.review import reproduce
+
+    names = reproduce.table_names()
+    asked = argv[:1] if argv and not argv[0].startswith("-") else []
+    program = f"{PROGRAM} reproduce TABLE"
+    description = f"{reproduce_command.__doc__} TABLE is one of {', '.join(names)}."
+    arguments = parse(ReproduceArguments(), argv[len(asked) :], program=program, description=description)
+    if not asked:
+        raise UserError(f"reproduce needs a table first: {', '.join(names)}")
+    workdir = pathlib.Path(arguments.workdir)
+    request = reproduce.Request(
+        name=asked[0],
+        entries=reproduce.entries_of(asked[0]),
+        title=names[asked[0]],
+        preset=arguments.preset,
+        seeds=tuple(range(arguments.seed, arguments.seed + arguments.seeds)),
+        workdir=workdir,
+        output=pathlib.Path(arguments.output) if arguments.output else workdir / "tables",
+        sources=reproduce.read_sources(arguments.source),
+        jobs=arguments.jobs,
+    )
+    with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
+        rows = reproduce.reproduce(request)
+    if arguments.json:
+        print(reproduce.as_json(request))
+        return
+    from medgan_jax.review import tables
+
+    tables.show(tables.reproduced(rows))
+    print(f"{reproduce.summary(rows)}; written to {request.output}")
+
+
+def report_command(argv: list[str]) -> None:
+    """The living review: a static site with every method, its game, its values and its pictures."""
+    program = f"{PROGRAM} report"
+    words = f"{report_command.__doc__} Nothing is trained; `reproduce` makes the results."
+    arguments = parse(ReportArguments(), argv, program=program, description=words)
+    _need(arguments.output, "report", "--output DIR")
+    from medgan_jax.review.site import build
+
+    results = [pathlib.Path(folder) for folder in arguments.results]
+    print(build.report(pathlib.Path(arguments.output), results, preset=arguments.preset))
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "list": list_command,
     "describe": describe_command,
@@ -431,6 +516,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate_command,
     "predict": predict_command,
     "data": data_command,
+    "reproduce": reproduce_command,
+    "report": report_command,
 }
 
 
