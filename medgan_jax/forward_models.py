@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from medgan_jax.physics import fourier
+from medgan_jax.physics import fourier, resolution
 
 
 def undersampled_magnitudes(mask: jax.Array, noise: float = 0.0) -> Callable[[dict, jax.Array], dict]:
@@ -21,3 +21,40 @@ def undersampled_magnitudes(mask: jax.Array, noise: float = 0.0) -> Callable[[di
         return {"target": 2 * x - 1, "zero_filled": 2 * jnp.abs(x_zf)[..., None] - 1}
 
     return prepare
+
+
+def undersampled_complex(mask: jax.Array, noise: float = 0.0) -> Callable[[dict, jax.Array], dict]:
+    """Complex `image` (B, H, W, 2), or magnitudes (B, H, W, 1) -> `target` x and `zero_filled` F^-1 M F x.
+
+    Both are (B, H, W, 2), divided by the largest magnitude, so that 0 stays 0; magnitudes have the imaginary
+    part 0. `magnitude` and `aliased` (B, H, W, 1) are for the eye. mask and noise: see above.
+    """
+
+    def prepare(batch, key):
+        x = batch["image"]
+        x = x if x.shape[-1] == 2 else jnp.concatenate([x, jnp.zeros_like(x)], axis=-1)
+        peak = fourier.magnitude(x).max((1, 2, 3), keepdims=True)
+        x = x / jnp.maximum(peak, 1e-6)
+        x_zf = fourier.zero_filled(fourier.to_complex(x), mask, noise=noise, key=key if noise else None)
+        x_zf = fourier.to_channels(x_zf)
+        return {"target": x, "zero_filled": x_zf, "magnitude": fourier.magnitude(x),
+                "aliased": fourier.magnitude(x_zf)}
+
+    return prepare
+
+
+def partly_defocused(images: jax.Array, key: jax.Array, *, deviations: tuple[float, ...]) -> jax.Array:
+    """Images (B, H, W, C), blurred in parts that differ by case, as photographs with a shallow focus are.
+
+    A case is blurred by a Gaussian of one of the `deviations` in pixels, where a smooth random field is
+    positive; the border of that part is smooth, too.
+    """
+    which_key, where_key = jax.random.split(key)
+    case = (len(images), 1, 1, 1)
+    blurred = jnp.stack([resolution.blur(images, each, (-3, -2)) for each in deviations])
+    which = jax.random.randint(which_key, (1, *case), 0, len(deviations))
+    chosen = jnp.take_along_axis(blurred, jnp.broadcast_to(which, (1, *images.shape)), axis=0)[0]
+    coarse = jax.random.normal(where_key, (len(images), 4, 4, 1))
+    field = jax.image.resize(coarse, (*images.shape[:3], 1), "cubic")
+    share = jax.nn.sigmoid(8 * field)
+    return share * chosen + (1 - share) * images

@@ -76,3 +76,8 @@ def with_weight_decay(optimizer: optax.GradientTransformation, weight: float) ->
 def squared_ramp(step, steps: int):
     """`exp(-5 (1 - p)^2)`, from 0.007 to 1, p the share of the `steps` that is done (Laine and Aila 2017)."""
     return jnp.exp(-5 * jnp.square(1 - jnp.minimum(step / steps, 1.0)))
+
+
+def polynomial_decay(rate: float, steps: int, *, power: float = 0.9, done: int = 0) -> optax.Schedule:
+    """`rate (1 - p)^power`, p the share of the `steps` that is done, of which `done` before this schedule."""
+    return lambda step: rate * jnp.maximum(1 - (step + done) / steps, 0.0) ** power

@@ -1,4 +1,4 @@
-"""Whose turn it is, as predicates on the step: for a phase's `when`, where players do not simply alternate."""
+"""Whose turn it is, as predicates on the step for a phase's `when`, where players do not just alternate."""
 
 from collections.abc import Callable
 
@@ -42,3 +42,17 @@ def steps_for(moves: int, *, warm: int, every: int, long: int) -> int:
     """Steps until the generator of `after_tuning` has made so many moves."""
     tuned = min(moves, warm) + max(0, (moves - 1) // every)
     return moves + tuned * (long - 1)
+
+
+def in_cycles(turns: int, *, alone: int, together: int, pause: int) -> tuple[When, When]:
+    """A critic and a generator that moves in every (`turns` + 1)-th step, in which the critic does not.
+
+    The first `alone` steps are the critic's, and so are, after each `together` steps, the next `pause`.
+    """
+
+    def is_generator(context: Context) -> jax.Array:
+        played = context.step - alone
+        in_turn = played % (turns + 1) == turns
+        return (played >= 0) & in_turn & (played % (together + pause) < together)
+
+    return lambda context: ~is_generator(context), is_generator

@@ -49,8 +49,9 @@ MAY_IMPORT = {
     # What experiments share.
     **{
         each: {"game", "inference", "models"} | LEAVES
-        for each in ("baselines", "forward_models", "growing", "measures", "perceptual", "rivals")
+        for each in ("baselines", "classical", "forward_models", "growing", "measures", "perceptual", "rivals")
     },
+    "texture_measures": {"game", "measures"} | LEAVES,
     "synthetic_shares": {"game", "measures"},
     "training": {"game", "configuration", "data.pipeline", "data.formats", "review.catalogue"},
     "shortcuts": {"configuration", "data", "game", "models", "training"} | LEAVES,

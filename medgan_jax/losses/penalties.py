@@ -53,3 +53,9 @@ def drift(real: jax.Array) -> jax.Array:
 def clip_parameters(parameters, limit: float):
     """Every parameter clipped to [-limit, limit]: WGAN's projection (Arjovsky et al. 2017, limit 0.01)."""
     return jax.tree.map(lambda weight: jnp.clip(weight, -limit, limit), parameters)
+
+
+def kernel_l1(parameters) -> jax.Array:
+    """Sum of the absolute values of all kernels in a tree of parameters; biases and scales do not count."""
+    leaves = jax.tree_util.tree_leaves_with_path(parameters)
+    return sum(jnp.sum(jnp.abs(leaf)) for path, leaf in leaves if path[-1].key == "kernel")

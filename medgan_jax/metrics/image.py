@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from medgan_jax.metrics.checks import (
+    all_finite,
     as_float,
     case_axes,
     case_mean,
@@ -332,6 +333,29 @@ def _halve(x: jax.Array) -> jax.Array:
         x = jax.lax.slice_in_dim(x, 0, 2 * half, axis=axis)
         x = jnp.mean(x.reshape(*x.shape[:axis], half, 2, *x.shape[axis + 1 :]), axis=axis + 1)
     return x
+
+
+def gradient_distance(prediction: jax.Array, reference: jax.Array) -> jax.Array:
+    """Relative distance of the distributions of gradient magnitudes, `W1(|grad x|, |grad y|) / mean|grad y|`.
+
+    Dimensionless, in [0, inf), lower is better: 0 where edges are as many and as steep as in the reference
+    `y`, wherever they are; 1 for a constant image. The Wasserstein distance of sorted magnitudes, after the
+    gradient statistics of natural images (Ruderman 1994): what blur takes away, and what a pixel error hardly
+    sees. Forward differences in voxels; NaN for a constant reference.
+    """
+    prediction, reference = image_pair(prediction, reference)
+
+    def magnitudes(x):
+        slopes = 0
+        for axis in range(1, x.ndim - 1):
+            inner = [slice(0, side - 1) if other != axis else slice(None)
+                     for other, side in enumerate(x.shape[1:-1], 1)]
+            slopes = slopes + jnp.square(jnp.diff(x, axis=axis)[:, *inner, :])
+        return jnp.sort(square_root(slopes).reshape(len(x), -1), axis=1)
+
+    p, q = magnitudes(prediction), magnitudes(reference)
+    valid = all_finite(prediction, reference)
+    return undefined_unless(valid, divide(jnp.mean(jnp.abs(p - q), axis=1), jnp.mean(q, axis=1)))
 
 
 def ncc(

@@ -107,3 +107,38 @@ def nps_peak_frequency(
     peak = profile.frequencies[jnp.argmax(profile.values, axis=1)]
     # NaN in the profile is not larger than zero either.
     return undefined_unless(jnp.max(profile.values, axis=1) > 0, peak)
+
+
+@partial(jax.jit, static_argnames=("size", "count", "between"))
+def flattest_places(
+    reference: jax.Array, *, size: int, count: int, between: tuple[float, float]
+) -> jax.Array:
+    """Corners `(B, count, 2)` of the squares of `size` pixels of `(B, H, W)` in which least is to be seen.
+
+    Squares half a side apart are ranked by their variance after a mean over 3 x 3 pixels; those whose mean
+    lies outside `between`, such as air, come last. Chosen once, on the reference, and used for all images.
+    """
+    smooth = _box(as_float(reference), 3, 1, "SAME") / _box(jnp.ones_like(reference), 3, 1, "SAME")
+    stride = max(size // 2, 1)
+    # Taken from the image's middle, so that squares of large numbers lose little.
+    offset = jnp.mean(smooth, axis=(1, 2), keepdims=True)
+    mean, square = (_box((smooth - offset) ** power, size, stride, "VALID") / size**2 for power in (1, 2))
+    level = mean + offset
+    outside = (level < between[0]) | (level > between[1])
+    busy = jnp.where(outside, jnp.inf, square - mean**2).reshape(len(reference), -1)
+    chosen = jax.lax.top_k(-busy, count)[1]
+    return stride * jnp.stack(jnp.divmod(chosen, mean.shape[2]), axis=-1)
+
+
+def squares_at(images: jax.Array, corners: jax.Array, size: int) -> jax.Array:
+    """The squares `(B, R, size, size)` of images `(B, H, W)` at `corners` `(B, R, 2)`."""
+
+    def cut(image, corner):
+        return jax.lax.dynamic_slice(image, corner, (size, size))
+
+    return jax.vmap(jax.vmap(cut, (None, 0)))(images, corners)
+
+
+def _box(x: jax.Array, size: int, stride: int, padding: str) -> jax.Array:
+    """Sums over squares of `(B, H, W)`."""
+    return jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, size, size), (1, stride, stride), padding)
