@@ -84,7 +84,7 @@ class PhantomSource(Records):
         parameters = dict(parameters or getattr(generate, "keywords", {}))
         self.fingerprint = digest(self.name, version, parameters, seed, split, count)
         self._generate, self._seed, self._split = generate, seed, SPLITS.index(split)
-        self._chunks: dict[int, dict[str, np.ndarray]] = {}
+        self._chunks = _drawn(self.fingerprint, *_identity(generate))
         self._lock = threading.Lock()
 
     def blank(self) -> Source:

@@ -30,6 +30,17 @@ def class_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
     return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
 
 
+def deep_supervision(
+    logits: jax.Array, branches: Sequence[jax.Array], target: jax.Array, weight: jax.Array | float
+) -> jax.Array:
+    """Class cross-entropy of an output and, times `weight`, of each branch that leads to it.
+
+    All `(B, ..., K)`. The multi-scale cross-entropy of Chen et al. 2016 (DCAN) and those after it.
+    """
+    own, *others = (class_cross_entropy(each, target) for each in (logits, *branches))
+    return own + weight * sum(others)
+
+
 def soft_dice(probability: jax.Array, target: jax.Array, *, epsilon: float = 1e-5) -> jax.Array:
     """Mean over cases and structures of 1 - 2 sum(p y) / (sum p^2 + sum y^2); `(B, ..., K)` of one shape.
 
