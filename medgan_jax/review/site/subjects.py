@@ -127,7 +127,7 @@ def gather(
     *,
     preset: str,
     stale: Callable[[catalogue.Entry, Measurement], bool] = lambda entry, each: False,
-    play: Callable[[catalogue.Entry, str], Game] = game,
+    play: Callable[[catalogue.Entry, str], Game] | None = None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> list[Subject]:
     """Every row with its game; an experiment that cannot be described keeps its reason, and the others go on."""
@@ -140,7 +140,7 @@ def gather(
             say(f"[{number}/{count}] {entry.id}")
             try:
                 old = {each.origin for each in subject.measurements if stale(entry, each)}
-                subject = dataclasses.replace(subject, game=play(entry, preset), stale=frozenset(old))
+                subject = dataclasses.replace(subject, game=(play or game)(entry, preset), stale=frozenset(old))
             except Exception as error:
                 say(f"  {entry.id} cannot be described: {reason(error)}")
                 subject = dataclasses.replace(subject, trouble=reason(error))
