@@ -44,14 +44,27 @@ def toy_game(toy, toy_stage):
 
 def result(seed, metrics):
     """What a run says of itself, as `runs.play` stores it."""
-    rows = {name: {"unit": "dB", "higher_is_better": True, "mean": mean, "sd": 0.5, "n": 7} for name, mean in metrics.items()}
+    rows = {
+        name: {"unit": "dB", "higher_is_better": True, "mean": mean, "sd": 0.5, "n": 7}
+        for name, mean in metrics.items()
+    }
     lower = {name: {**row, "mean": row["mean"] / 3} for name, row in rows.items()}
     return {
-        "metrics": rows, "baseline": lower, "baseline_name": HOSTILE, "others": {"wavelets": lower},
-        "twin": {"metrics": lower}, "data": {"source": HOSTILE, "fingerprint": "f" * 64, "n": 7}, "preset": "tiny",
-        "seed": seed, "step": 1234, "train_seconds": 5.25, "hardware": {"platform": "cpu", "kind": "cpu", "count": 1},
-        "health": {"diversity": 0.125, "least_gradient": None, "non_finite": 0}, "command": "python -m x", "code": "0123456789ab",
-    }  # fmt: skip
+        "metrics": rows,
+        "baseline": lower,
+        "baseline_name": HOSTILE,
+        "others": {"wavelets": lower},
+        "twin": {"metrics": lower},
+        "data": {"source": HOSTILE, "fingerprint": "f" * 64, "n": 7},
+        "preset": "tiny",
+        "seed": seed,
+        "step": 1234,
+        "train_seconds": 5.25,
+        "hardware": {"platform": "cpu", "kind": "cpu", "count": 1},
+        "health": {"diversity": 0.125, "least_gradient": None, "non_finite": 0},
+        "command": "python -m x",
+        "code": "0123456789ab",
+    }
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +78,9 @@ def results(tmp_path_factory):
         result_rows.row(catalogue.find("deep_dealiasing"), {}, {}),
     ]
     (folder / "tables").mkdir()
-    (folder / "tables" / "table12.json").write_text(json.dumps(result_rows.plain(rows, "Table 12", name="table12")))
+    (folder / "tables" / "table12.json").write_text(
+        json.dumps(result_rows.plain(rows, "Table 12", name="table12"))
+    )
     run = folder / "tiny" / TOY / "0123456789ab" / "seed_1"
     run.mkdir(parents=True)
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(run / "comparison.png")
@@ -76,7 +91,9 @@ def results(tmp_path_factory):
 def all_subjects(results, toy_game):
     """Every row; all but three games are left out, one of them with a hostile reason."""
     entries = [
-        dataclasses.replace(each, review_name=HOSTILE, inconsistencies=(HOSTILE,)) if each.id == "refinegan" else each
+        dataclasses.replace(each, review_name=HOSTILE, inconsistencies=(HOSTILE,))
+        if each.id == "refinegan"
+        else each
         for each in catalogue.entries()
     ]
 

@@ -16,7 +16,9 @@ def sources(function, *shapes):
     """What the results of a function of `a`, `b`, `c` are made of."""
 
     def marked(*arguments):
-        return function(*(dataflow._mark(value, f"batch:{name}") for name, value in zip(NAMES, arguments, strict=False)))
+        return function(
+            *(dataflow._mark(value, f"batch:{name}") for name, value in zip(NAMES, arguments, strict=False))
+        )
 
     traced = jax.make_jaxpr(marked)(*(jnp.ones(shape) for shape in shapes))
     found = dataflow._follow(traced.jaxpr, [frozenset()] * len(shapes), {})
@@ -90,11 +92,15 @@ def test_penalties_weights_memory_earlier_terms_and_what_is_only_logged(toy_stag
 
     def second(nets, batch, context):
         x_hat, nets = nets.G.update(batch["noisy"])
-        return x_hat.mean() * context.terms["critic/seen"] + context.terms["critic/gradient_norm"], Terms(nets)
+        return x_hat.mean() * context.terms["critic/seen"] + context.terms["critic/gradient_norm"], Terms(
+            nets
+        )
 
     critic, generator = toy_stage.phases
     phases = (dataclasses.replace(critic, loss=first), dataclasses.replace(generator, loss=second))
-    stage = dataclasses.replace(toy_stage, phases=phases, frozen={}, memory=lambda nets, batch, key: jnp.ones(()))
+    stage = dataclasses.replace(
+        toy_stage, phases=phases, frozen={}, memory=lambda nets, batch, key: jnp.ones(())
+    )
     one, two = dataflow.turns(stage)
     kinds = {source.rsplit(":", 1)[0] if source.startswith("call") else source for source in one.reads}
     assert kinds == {"call:D", "call:G", "memory"}  # the weights of D are part of its calls

@@ -25,19 +25,39 @@ def words(picture):
 
 @pytest.fixture(scope="module")
 def picture(toy_game):
-    return diagram.stage_picture(toy_game.facts["stages"][0], toy_game.turns[0], toy_game.facts["terms"], name="toy")
+    return diagram.stage_picture(
+        toy_game.facts["stages"][0], toy_game.turns[0], toy_game.facts["terms"], name="toy"
+    )
 
 
 def test_every_network_phase_term_and_input_is_drawn(picture):
-    assert sorted(boxes(picture)) == sorted([
-        ("noisy", "data"), ("clean", "data"), ("G", "held"), ("D", "trained"), ("D", "trained"), ("critic_loss", "loss"),
-        ("noisy", "data"), ("clean", "data"), ("G", "trained"), ("D", "held"), ("F", "frozen"), ("error", "term"),
-        ("generator_loss", "loss"),
-    ])  # fmt: skip
+    assert sorted(boxes(picture)) == sorted(
+        [
+            ("noisy", "data"),
+            ("clean", "data"),
+            ("G", "held"),
+            ("D", "trained"),
+            ("D", "trained"),
+            ("critic_loss", "loss"),
+            ("noisy", "data"),
+            ("clean", "data"),
+            ("G", "trained"),
+            ("D", "held"),
+            ("F", "frozen"),
+            ("error", "term"),
+            ("generator_loss", "loss"),
+        ]
+    )
     said = " ".join(words(picture))
-    for each in ("critic: E D(x_hat) - E D(x). Second sentence.", "3 updates, each on fresh data", "only when every_second",
-                 "opponents as at the start of the step", "weight = 10.0", "updates D by RMSProp, then clip",
-                 "updates G by Adam, a learning-rate schedule"):  # fmt: skip
+    for each in (
+        "critic: E D(x_hat) - E D(x). Second sentence.",
+        "3 updates, each on fresh data",
+        "only when every_second",
+        "opponents as at the start of the step",
+        "weight = 10.0",
+        "updates D by RMSProp, then clip",
+        "updates G by Adam, a learning-rate schedule",
+    ):
         assert each in said
 
 
@@ -52,27 +72,46 @@ def test_arrows_have_heads_and_the_picture_has_words(picture):
 
 def test_without_its_program_a_turn_shows_what_it_trains(toy_game):
     picture = diagram.stage_picture(toy_game.facts["stages"][0], None, {}, name="toy")
-    assert boxes(picture) == [("D", "trained"), ("critic_loss", "loss"), ("G", "trained"), ("generator_loss", "loss")]
+    assert boxes(picture) == [
+        ("D", "trained"),
+        ("critic_loss", "loss"),
+        ("G", "trained"),
+        ("generator_loss", "loss"),
+    ]
 
 
 def turn(calls):
-    return Turn("G", tuple(Call(f"call:{name}:{n}", name, "call", reads) for n, (name, reads) in enumerate(calls)), (), ())
+    return Turn(
+        "G",
+        tuple(Call(f"call:{name}:{n}", name, "call", reads) for n, (name, reads) in enumerate(calls)),
+        (),
+        (),
+    )
 
 
 PHASE = {"name": "G", "trains": ["G"], "loss": "L"}
 
 
 def test_the_same_call_twice_is_one_box():
-    drawn = diagram.graph(PHASE, turn([("G", ("batch:x",)), ("G", ("batch:x",)), ("G", ("batch:y",))]), (), {})
-    assert sorted(node.lines for node in drawn.nodes if node.kind == "trained") == [("G", "trained"), ("G", "trained × 2")]
+    drawn = diagram.graph(
+        PHASE, turn([("G", ("batch:x",)), ("G", ("batch:x",)), ("G", ("batch:y",))]), (), {}
+    )
+    assert sorted(node.lines for node in drawn.nodes if node.kind == "trained") == [
+        ("G", "trained"),
+        ("G", "trained × 2"),
+    ]
 
 
 def test_very_many_calls_are_one_box_a_network():
-    calls = [("G" if n % 2 else "F", (f"call:{'F' if n % 2 else 'G'}:{n - 1}",) if n else ("batch:x",)) for n in range(40)]
+    calls = [
+        ("G" if n % 2 else "F", (f"call:{'F' if n % 2 else 'G'}:{n - 1}",) if n else ("batch:x",))
+        for n in range(40)
+    ]
     drawn = diagram.graph(PHASE, turn(calls), (), {})
     assert sorted(node.lines for node in drawn.nodes if node.kind in ("trained", "held")) == [
-        ("F", "held × 20"), ("G", "trained × 20")
-    ]  # fmt: skip
+        ("F", "held × 20"),
+        ("G", "trained × 20"),
+    ]
     layers.place({node.key: node.size for node in drawn.nodes}, drawn.edges, diagram._columns(drawn))
 
 

@@ -11,7 +11,14 @@ import time
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PAGES = ("index.html", "review.html", "methods/dagan.html", "methods/wgan_gp.html", "methods/refinegan.html", "tables/table12.html")
+PAGES = (
+    "index.html",
+    "review.html",
+    "methods/dagan.html",
+    "methods/wgan_gp.html",
+    "methods/refinegan.html",
+    "tables/table12.html",
+)
 # Where a contrast is too low: text beside the colour behind it (WCAG 2.2, 1.4.3).
 CONTRAST = """
 (() => {
@@ -20,7 +27,8 @@ CONTRAST = """
     canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data];
   };
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  const linear = value => value <= 10.31 ? value / 3294.6 : ((value / 255 + .055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => [r, g, b].map(linear)
     .reduce((sum, v, n) => sum + v * [.2126, .7152, .0722][n], 0);
   const behind = (element, isDrawing) => {
     for (let e = element; e; e = e.parentElement) {
@@ -36,7 +44,8 @@ CONTRAST = """
     const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
     if (!own || !element.checkVisibility() || element.matches("title, desc, script, option")) continue;
     const style = getComputedStyle(element), isDrawing = element instanceof SVGElement;
-    const front = light(parse(isDrawing ? style.fill : style.color)), back = light(behind(element, isDrawing));
+    const front = light(parse(isDrawing ? style.fill : style.color));
+    const back = light(behind(element, isDrawing));
     const ratio = (Math.max(front, back) + .05) / (Math.min(front, back) + .05);
     seen += 1;
     if (ratio < 4.5) poor.push(element.outerHTML.slice(0, 90) + " " + ratio.toFixed(2));
@@ -52,11 +61,24 @@ class Browser:
     def __init__(self, binary: str, profile: pathlib.Path):
         read, self._out = os.pipe()
         self._in, write = os.pipe()
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
-                   "--no-first-run", "--disable-background-networking", "--disable-extensions", "--hide-scrollbars",
-                   "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}", "about:blank"]  # fmt: skip
+        options = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--remote-debugging-pipe",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-extensions",
+            "--hide-scrollbars",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
         shell = ["bash", "-c", f'exec "$@" 3<&{read} 4>&{write}', "bash", binary, *options]
-        self.process = subprocess.Popen(shell, pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            shell, pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         os.close(read)
         os.close(write)
         os.set_blocking(self._in, False)
@@ -100,7 +122,10 @@ class Browser:
         # Another fragment of the same page loads nothing; every page is opened from an empty one.
         self("Page.navigate", url="about:blank")
         self("Page.navigate", url=address)
-        while self.evaluate("document.readyState + location.href.split('#')[0]") != "complete" + address.split("#")[0]:
+        while (
+            self.evaluate("document.readyState + location.href.split('#')[0]")
+            != "complete" + address.split("#")[0]
+        ):
             time.sleep(0.02)
 
     def evaluate(self, expression):
@@ -118,7 +143,13 @@ class Browser:
 
     def screen(self, width, height, *, phone=False, dark=False):
         """Size of the window, and which colours are wanted."""
-        self("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self("Emulation.setEmulatedMedia", features=[scheme])
 
@@ -152,20 +183,31 @@ def desktop(browser):
 def test_a_page_loads_from_the_disk_without_errors_and_without_a_network(browser, site, page):
     browser.open((site / page).as_uri())
     assert browser.evaluate("document.styleSheets.length") == 1
-    requested = [event["params"]["request"]["url"] for event in browser.events if event["method"] == "Network.requestWillBeSent"]
+    requested = [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
     assert requested and all(url.startswith(("file:", "data:", "about:")) for url in requested)
-    said = [event for event in browser.events if event["method"] in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")]
+    said = [
+        event
+        for event in browser.events
+        if event["method"] in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+    ]
     failed = [event for event in browser.events if event["method"] == "Network.loadingFailed"]
     assert said == [] and failed == []
 
 
 def shown(browser):
-    return browser.evaluate("[...document.querySelectorAll('#rows tbody tr')].filter(r => r.checkVisibility()).map(r => r.querySelector('a').getAttribute('href'))")
+    return browser.evaluate(
+        "[...document.querySelectorAll('#rows tbody tr')].filter(row => row.checkVisibility())"
+        ".map(row => row.querySelector('a').getAttribute('href'))"
+    )
 
 
 def choose(browser, name, value):
     browser.evaluate(f"""(() => {{ const field = document.getElementById("{name}");
-      if (field.type === "checkbox") field.checked = {json.dumps(value)}; else field.value = {json.dumps(value)};
+      field[field.type === "checkbox" ? "checked" : "value"] = {json.dumps(value)};
       field.dispatchEvent(new Event("input", {{bubbles: true}})); }})()""")
 
 
@@ -182,7 +224,9 @@ def test_search_and_filters(browser, site, all_subjects):
     assert len(shown(browser)) == 4
     assert browser.evaluate("document.getElementById('count').textContent") == "4 of 97 rows"
     choose(browser, "filter-measured", True)
-    assert shown(browser) == [f"methods/{each.entry.id}.html" for each in expected if each.entry.table == 12 and each.measured]
+    assert shown(browser) == [
+        f"methods/{each.entry.id}.html" for each in expected if each.entry.table == 12 and each.measured
+    ]
     choose(browser, "filter-base", "cyclegan")
     assert shown(browser) == [] and browser.evaluate("document.getElementById('nothing').checkVisibility()")
     browser.evaluate("document.querySelector('#filters button').click()")
@@ -200,8 +244,12 @@ def test_the_keyboard_reaches_the_search_and_a_method(browser, site):
     passed = []
     for _ in range(40):
         browser.press("Tab")
-        passed.append(browser.evaluate("document.activeElement.id || document.activeElement.getAttribute('href')"))
-        seen = browser.evaluate("getComputedStyle(document.activeElement).outlineStyle + getComputedStyle(document.activeElement).outlineWidth")
+        passed.append(
+            browser.evaluate("document.activeElement.id || document.activeElement.getAttribute('href')")
+        )
+        seen = browser.evaluate(
+            "(style => style.outlineStyle + style.outlineWidth)(getComputedStyle(document.activeElement))"
+        )
         assert seen not in ("none0px", "none") and not seen.startswith("none")
         if passed[-1] == "search":
             for sign in "refinegan":
@@ -229,7 +277,7 @@ def test_a_phone_scrolls_down_alone(browser, site, page):
     assert browser.evaluate("window.innerWidth") == 360
     assert browser.evaluate("document.documentElement.scrollWidth") <= 360
     # What is wider scrolls by itself, and can be reached by keyboard.
-    reachable = "[...document.querySelectorAll('.scroll')].every(e => e.tabIndex === 0 && e.getAttribute('aria-label'))"
+    reachable = "[...document.querySelectorAll('.scroll')].every(e => e.tabIndex === 0 && e.ariaLabel)"
     assert browser.evaluate(reachable)
 
 

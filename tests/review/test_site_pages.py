@@ -1,7 +1,10 @@
-"""The site holds every row, its links lead somewhere, its texts are harmless, and its numbers are those of the JSON."""
+"""The site holds every row, its links lead somewhere, its texts are harmless, and its numbers are those of
+the JSON.
+"""
 
 import dataclasses
 import html.parser
+import itertools
 import json
 import pathlib
 import re
@@ -72,32 +75,45 @@ def test_every_link_leads_to_a_file_of_the_folder_and_to_a_place_in_it(site, pag
             file = (site / name).parent / urllib.parse.unquote(path) if path else site / name
             assert file.is_file() and file.resolve().is_relative_to(site.resolve()), (name, target)
             if place:
-                assert place in pages[file.resolve().relative_to(site.resolve()).as_posix()].attributes("id"), (name, target)
+                assert place in pages[file.resolve().relative_to(site.resolve()).as_posix()].attributes(
+                    "id"
+                ), (name, target)
 
 
 def test_nothing_is_loaded_from_anywhere_else(site, pages):
     for page in pages.values():
-        loaded = [attributes.get("href") for tag, attributes in page.elements if tag == "link"] + page.attributes("src")
+        loaded = [
+            attributes.get("href") for tag, attributes in page.elements if tag == "link"
+        ] + page.attributes("src")
         assert not [each for each in loaded if re.match(r"(https?:)?//", each)]
     assert not re.search(r"@import|https?:|url\(", (site / "assets" / "style.css").read_text())
-    assert not re.search(r"fetch|XMLHttpRequest|https?:|innerHTML|eval", (site / "assets" / "script.js").read_text())
+    assert not re.search(
+        r"fetch|XMLHttpRequest|https?:|innerHTML|eval", (site / "assets" / "script.js").read_text()
+    )
 
 
 def test_a_page_can_be_found_ones_way_in(pages):
     for name, page in pages.items():
         tags = [tag for tag, _ in page.elements]
-        assert [tags.count(each) for each in ("h1", "main", "header", "footer", "title")] [:4] == [1, 1, 1, 1], name
+        assert [tags.count(each) for each in ("h1", "main", "header", "footer", "title")][:4] == [
+            1,
+            1,
+            1,
+            1,
+        ], name
         assert ("html", {"lang": "en"}) in page.elements and "#content" in page.attributes("href")
         assert any(a.get("name") == "viewport" for _, a in page.elements)
         ids = page.attributes("id")
         assert len(ids) == len(set(ids)), name
         assert all(attributes.get("alt") for tag, attributes in page.elements if tag == "img")
         headings = [int(tag[1]) for tag in tags if re.fullmatch("h[1-6]", tag)]
-        assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False)), name
+        assert all(after <= before + 1 for before, after in itertools.pairwise(headings)), name
         named = set(" ".join(page.attributes("aria-labelledby")).split())
         assert named <= set(ids)
-        labelled = {each for each in page.attributes("for")}
-        fields = {a["id"] for tag, a in page.elements if tag in ("select", "input") and a.get("type") != "checkbox"}
+        labelled = set(page.attributes("for"))
+        fields = {
+            a["id"] for tag, a in page.elements if tag in ("select", "input") and a.get("type") != "checkbox"
+        }
         assert fields <= labelled
 
 
@@ -120,14 +136,23 @@ def test_hostile_ids_and_addresses():
 def flat(part):
     """Every number in plain values."""
     if isinstance(part, dict):
-        return [value for name, each in part.items() if name not in ("n", "undefined", "health") for value in flat(each)]
+        return [
+            value
+            for name, each in part.items()
+            if name not in ("n", "undefined", "health")
+            for value in flat(each)
+        ]
     if isinstance(part, list):
         return [value for each in part for value in flat(each)]
     return [part] if isinstance(part, int | float) and not isinstance(part, bool) else []
 
 
 def test_numbers_of_a_method_are_those_of_the_json_that_reproduce_wrote(results, pages):
-    (row,) = [each for each in json.loads((results / "tables" / "table12.json").read_text())["rows"] if each["id"] == "dagan"]
+    (row,) = [
+        each
+        for each in json.loads((results / "tables" / "table12.json").read_text())["rows"]
+        if each["id"] == "dagan"
+    ]
     shown = pages["methods/dagan.html"].values
     for part in ("measured", "baseline", "twin"):
         for metric in row[part].values():
@@ -159,8 +184,16 @@ def test_no_number_is_shown_that_is_not_in_the_json(pages, numbers, all_subjects
 
 
 def test_counts_of_the_front_page(pages, all_subjects):
-    found = dict(zip(["methods", "base models", "implemented", "measured", "published values"], pages["index.html"].values, strict=False))
-    assert found["methods"] == len(catalogue.methods()) and found["base models"] == len(catalogue.base_models())
+    found = dict(
+        zip(
+            ["methods", "base models", "implemented", "measured", "published values"],
+            pages["index.html"].values,
+            strict=False,
+        )
+    )
+    assert found["methods"] == len(catalogue.methods()) and found["base models"] == len(
+        catalogue.base_models()
+    )
     assert found["implemented"] == sum(entry.implemented for entry in catalogue.entries())
     assert found["measured"] == sum(each.measured for each in all_subjects)
     assert found["published values"] == sum(len(each.reported) for each in catalogue.methods())
@@ -169,9 +202,17 @@ def test_counts_of_the_front_page(pages, all_subjects):
 def test_the_tree_goes_from_application_to_loss(site):
     text = (site / "index.html").read_text()
     tree = text[text.index('class="tree"') :]
-    at = [tree.index(each) for each in ("Reconstruction", "MR ", "methods/adv_perceptual_refinement.html", "losses: Adv, feature matching")]
+    at = [
+        tree.index(each)
+        for each in (
+            "Reconstruction",
+            "MR ",
+            "methods/adv_perceptual_refinement.html",
+            "losses: Adv, feature matching",
+        )
+    ]
     assert at == sorted(at)
-    assert tree.count("<li><a href=\"methods/") >= 97
+    assert tree.count('<li><a href="methods/') >= 97
 
 
 def test_a_row_that_is_not_implemented_says_so(pages):
@@ -214,7 +255,9 @@ def test_equations(plain, typeset):
 def test_kinds_of_image():
     found = {subjects.kinds_of_image(each.modality) for each in catalogue.methods()}
     assert subjects.kinds_of_image("MR to CT") == "MR, CT" and subjects.kinds_of_image("") == "any images"
-    assert {word for each in found for word in each.split(", ")} <= set(subjects.KINDS_OF_IMAGE) | {"Endo-microscopy"}
+    assert {word for each in found for word in each.split(", ")} <= set(subjects.KINDS_OF_IMAGE) | {
+        "Endo-microscopy"
+    }
 
 
 # --- folders ---

@@ -60,7 +60,9 @@ def write(output: pathlib.Path, subjects: Sequence[Subject]) -> pathlib.Path:
     around = zip([None, *subjects], subjects, [*subjects[1:], None], strict=False)
     for before, each, after in around:
         pictures = _copied(output, each)
-        pages[method_file(each.entry.id)] = method_page.method_page(each, subjects, pictures, before=before, after=after)
+        pages[method_file(each.entry.id)] = method_page.method_page(
+            each, subjects, pictures, before=before, after=after
+        )
     for name, text in pages.items():
         (output / name).write_text(text, encoding="utf-8")
     (output / DATA).write_text(json.dumps(plain(subjects), indent=1, default=str) + "\n", encoding="utf-8")
@@ -86,6 +88,12 @@ def plain(subjects: Sequence[Subject]) -> dict[str, Any]:
 def _plain_row(subject: Subject) -> Mapping[str, Any]:
     published = [dataclasses.asdict(value) for value in subject.entry.reported]
     measured = [
-        {name: value for name, value in dataclasses.asdict(each).items() if name != "pictures"} for each in subject.measurements
+        {name: value for name, value in dataclasses.asdict(each).items() if name != "pictures"}
+        for each in subject.measurements
     ]
-    return {**tables.listing_facts(subject.entry), "published": published, "measured": measured, "trouble": subject.trouble}
+    return {
+        **tables.listing_facts(subject.entry),
+        "published": published,
+        "measured": measured,
+        "trouble": subject.trouble,
+    }

@@ -1,7 +1,9 @@
-"""What flows where in a turn of a game: which networks a loss calls, on what, and what its terms are made of.
+"""What flows where in a turn of a game: which networks a loss calls, on what, and what its terms are made
+of.
 
-Every loss is traced once, for shapes alone. Values are marked where they enter and leave a network, and the marks
-are followed through the traced program; so the answer is what the code does, not what a docstring says it does.
+Every loss is traced once, for shapes alone. Values are marked where they enter and leave a network, and the
+marks are followed through the traced program; so the answer is what the code does, not what a docstring
+says it does.
 """
 
 import dataclasses
@@ -25,7 +27,8 @@ NOTHING: Sources = frozenset()
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A call of a network. mode: `call`, `update`, `peek` or `eval`; reads: what its arguments are made of."""
+    """A call of a network. mode: `call`, `update`, `peek` or `eval`; reads: what its
+    arguments are made of."""
 
     key: str
     network: str
@@ -35,7 +38,9 @@ class Call:
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """A named part that a loss returns. in_loss: whether the loss is computed from it, or it is only logged."""
+    """A named part that a loss returns. in_loss: whether the loss is computed from it, or it is only
+    logged.
+    """
 
     name: str
     reads: tuple[str, ...]
@@ -120,7 +125,9 @@ class _Earlier(dict):
 
 @dataclasses.dataclass(frozen=True)
 class _WatchedNetworks(Networks):
-    """Networks whose calls leave marks. calls: `{key: (phase, network, mode)}`, filled while a loss is traced."""
+    """Networks whose calls leave marks. calls: `{key: (phase, network, mode)}`, filled while a loss is
+    traced.
+    """
 
     phase: str = ""
     calls: Any = None
@@ -167,7 +174,9 @@ def _marked_fields(batch):
     """The prepared batch, each leaf marked by its path."""
 
     def mark(path, leaf):
-        names = [str(getattr(step, "key", getattr(step, "name", getattr(step, "idx", step)))) for step in path]
+        names = [
+            str(getattr(step, "key", getattr(step, "name", getattr(step, "idx", step)))) for step in path
+        ]
         return _mark(leaf, f"batch:{'.'.join(names) or 'batch'}")
 
     return jax.tree_util.tree_map_with_path(mark, batch)

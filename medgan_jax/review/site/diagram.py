@@ -1,10 +1,12 @@
-"""The game as a picture (SVG): turns in their order, and in each the networks, what they read, terms and updates.
+"""The game as a picture (SVG): turns in their order, and in each the networks, what they read, terms and
+updates.
 
-Everything drawn comes from `describe.facts` and from `dataflow.turns`. Colours are left to the style sheet; what a
-colour says is said in words, too.
+Everything drawn comes from `describe.facts` and from `dataflow.turns`. Colours are left to the style sheet;
+what a colour says is said in words, too.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 from medgan_jax.review.site import layers
@@ -18,7 +20,7 @@ LINE, MARGIN, GUTTER, HEADER = 17, 16, 34, 44
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """A box. kind: `data`, `trained`, `held`, `frozen`, `term` or `loss`; lines: a title and smaller words."""
+    """A box. kind: `data`, `trained`, `held`, `frozen`, `term` or `loss`; lines: title, smaller words."""
 
     key: str
     kind: str
@@ -50,17 +52,25 @@ def graph(phase: Mapping, turn: Turn | None, frozen: Sequence[str], weights: Map
         trained = [Node(f"call:{name}", "trained", (name, "trained")) for name in phase["trains"]]
         return Graph((*trained, loss), tuple((node.key, "loss") for node in trained))
     group, counts = _groups(turn.calls)
-    shown = [term for term in turn.terms if term.reads and (term.in_loss or weight(term.name, phase["name"], weights))]
+    shown = [
+        term
+        for term in turn.terms
+        if term.reads and (term.in_loss or weight(term.name, phase["name"], weights))
+    ]
     explained = {source for term in shown for source in term.reads}
     nodes, edges = {"loss": loss}, {}
     for call in turn.calls:
         key = group[call.key]
-        state = "trained" if call.network in phase["trains"] else "frozen" if call.network in frozen else "held"
+        state = (
+            "trained" if call.network in phase["trains"] else "frozen" if call.network in frozen else "held"
+        )
         times = f" × {counts[key]}" if counts[key] > 1 else ""
         nodes.setdefault(key, Node(key, state, (call.network, state + times)))
         edges |= {(group.get(source, source), key): None for source in call.reads}
     for term in shown:
-        nodes[f"term {term.name}"] = Node(f"term {term.name}", "term", _term_lines(term, phase["name"], weights))
+        nodes[f"term {term.name}"] = Node(
+            f"term {term.name}", "term", _term_lines(term, phase["name"], weights)
+        )
         edges |= {(group.get(source, source), f"term {term.name}"): None for source in term.reads}
         edges[f"term {term.name}", "loss"] = None
     edges |= {(group.get(source, source), "loss"): None for source in turn.reads if source not in explained}
@@ -80,7 +90,9 @@ def _groups(calls: Sequence[Call]) -> tuple[dict[str, str], dict[str, int]]:
         boxes: dict[tuple, str] = {}
         group: dict[str, str] = {}
         for call in calls:
-            reads = () if by_name_alone else tuple(sorted({group.get(source, source) for source in call.reads}))
+            reads = (
+                () if by_name_alone else tuple(sorted({group.get(source, source) for source in call.reads}))
+            )
             group[call.key] = boxes.setdefault((call.network, reads), call.key)
         if len(boxes) <= CROWDED:
             break
@@ -150,39 +162,74 @@ def stage_picture(
     centres = [top + 22 for _, top, _ in panels]
     title, words = f"The game of stage {stage['name']}", _in_words(stage)
     return tag(
-        "svg", tag("title", title, id=f"{name}-title"), tag("desc", words, id=f"{name}-desc"),
+        "svg",
+        tag("title", title, id=f"{name}-title"),
+        tag("desc", words, id=f"{name}-desc"),
         tag("defs", _arrow_head(f"{name}-arrow", "edge-head"), _arrow_head(f"{name}-back", "update-head")),
-        _loop(centres, height, name), [_with_heads(part, name) for part in parts],
-        class_="game", role="img", aria_labelledby=f"{name}-title {name}-desc", xmlns="http://www.w3.org/2000/svg",
-        width=f"{width:.0f}", height=f"{height:.0f}", viewBox=f"0 0 {width:.0f} {height:.0f}",
-    )  # fmt: skip
+        _loop(centres, height, name),
+        [_with_heads(part, name) for part in parts],
+        class_="game",
+        role="img",
+        aria_labelledby=f"{name}-title {name}-desc",
+        xmlns="http://www.w3.org/2000/svg",
+        width=f"{width:.0f}",
+        height=f"{height:.0f}",
+        viewBox=f"0 0 {width:.0f} {height:.0f}",
+    )
 
 
 def _with_heads(part: Markup, name: str) -> Markup:
-    return Markup(part.replace("url(#ARROW)", f"url(#{name}-arrow)").replace("url(#BACK)", f"url(#{name}-back)"))
+    return Markup(
+        part.replace("url(#ARROW)", f"url(#{name}-arrow)").replace("url(#BACK)", f"url(#{name}-back)")
+    )
 
 
 def _in_words(stage: Mapping) -> str:
-    turns = [f"Turn {n}, {each['name']}: {update_words(each)} on {each['loss']}" for n, each in enumerate(stage["phases"], 1)]
+    turns = [
+        f"Turn {n}, {each['name']}: {update_words(each)} on {each['loss']}"
+        for n, each in enumerate(stage["phases"], 1)
+    ]
     return "; ".join(turns) + "."
 
 
 def _arrow_head(identifier: str, class_: str) -> Markup:
     shape = tag("path", d="M0,0 L8,4 L0,8 z", class_=class_)
-    return tag("marker", shape, id=identifier, viewBox="0 0 8 8", refX="7", refY="4", markerWidth="8", markerHeight="8",
-               orient="auto-start-reverse", markerUnits="userSpaceOnUse")  # fmt: skip
+    return tag(
+        "marker",
+        shape,
+        id=identifier,
+        viewBox="0 0 8 8",
+        refX="7",
+        refY="4",
+        markerWidth="8",
+        markerHeight="8",
+        orient="auto-start-reverse",
+        markerUnits="userSpaceOnUse",
+    )
 
 
 def _loop(centres: Sequence[float], height: float, name: str) -> Markup:
     """The line that turns follow, down from one to the next and back for the next step."""
     first, last = centres[0], centres[-1]
-    down = [tag("line", x1="20", x2="20", y1=f"{a + 13:.0f}", y2=f"{b - 14:.0f}", class_="order", marker_end=f"url(#{name}-arrow)")
-            for a, b in zip(centres, centres[1:], strict=False)]  # fmt: skip
+    down = [
+        tag(
+            "line",
+            x1="20",
+            x2="20",
+            y1=f"{a + 13:.0f}",
+            y2=f"{b - 14:.0f}",
+            class_="order",
+            marker_end=f"url(#{name}-arrow)",
+        )
+        for a, b in itertools.pairwise(centres)
+    ]
     circles = [
-        [tag("circle", cx="20", cy=f"{y:.0f}", r="12", class_="turn"),
-         tag("text", str(n), x="20", y=f"{y + 4.5:.0f}", class_="turn-number", text_anchor="middle")]
+        [
+            tag("circle", cx="20", cy=f"{y:.0f}", r="12", class_="turn"),
+            tag("text", str(n), x="20", y=f"{y + 4.5:.0f}", class_="turn-number", text_anchor="middle"),
+        ]
         for n, y in enumerate(centres, 1)
-    ]  # fmt: skip
+    ]
     back = f"M8,{last:.0f} H4 V{first:.0f} H8" if len(centres) > 1 else ""
     loop = tag("path", d=back, class_="order", marker_end=f"url(#{name}-arrow)") if back else ""
     return tag("g", down, loop, circles)
@@ -197,7 +244,10 @@ def _panel(number: int, phase: Mapping, drawn: Graph):
     said = shortened(head, 110), " · ".join(conditions(phase))
     update = f"↺ {update_words(phase)}"
     logged = f"also logged: {', '.join(drawn.logged)}" if drawn.logged else ""
-    least = max(placed.width, len(said[0]) * CHARACTER, len(said[1]) * SMALL, len(update) * SMALL + 90) + 2 * MARGIN
+    least = (
+        max(placed.width, len(said[0]) * CHARACTER, len(said[1]) * SMALL, len(update) * SMALL + 90)
+        + 2 * MARGIN
+    )
     top = HEADER + (LINE if said[1] else 0)
     bottom = top + placed.height + 46
     height = bottom + (LINE if logged else 0) + 6
@@ -209,23 +259,43 @@ def _panel(number: int, phase: Mapping, drawn: Graph):
         pill = len(update) * SMALL + 24
         pill_x = max(MARGIN, min(loss_x - 60 - pill, width - MARGIN - pill))
         turn_back = f"M{loss_x:.0f},{loss_y:.0f} V{bottom - 13:.0f} H{pill_x + pill + 2:.0f}"
-        return Markup("").join([
-            tag("rect", width=f"{width:.0f}", height=f"{height:.0f}", rx="10", class_="panel"),
-            tag("text", said[0], x=MARGIN, y="27", class_="panel-title"),
-            tag("text", said[1], x=MARGIN, y=27 + LINE, class_="panel-note") if said[1] else Markup(""),
-            tag("g", [_edge(placed.edges[edge]) for edge in drawn.edges],
-                [_box(node, *placed.nodes[node.key]) for node in drawn.nodes], transform=f"translate({left:.0f},{top:.0f})"),
-            tag("path", d=turn_back, class_="update", marker_end="url(#BACK)") if pill_x + pill < loss_x else Markup(""),
-            tag("rect", x=f"{pill_x:.0f}", y=f"{bottom - 26:.0f}", width=f"{pill:.0f}", height="26", rx="13", class_="update-pill"),
-            tag("text", update, x=f"{pill_x + 12:.0f}", y=f"{bottom - 9:.0f}", class_="update-words"),
-            tag("text", logged, x=MARGIN, y=f"{bottom + LINE - 1:.0f}", class_="panel-note") if logged else Markup(""),
-        ])  # fmt: skip
+        return Markup("").join(
+            [
+                tag("rect", width=f"{width:.0f}", height=f"{height:.0f}", rx="10", class_="panel"),
+                tag("text", said[0], x=MARGIN, y="27", class_="panel-title"),
+                tag("text", said[1], x=MARGIN, y=27 + LINE, class_="panel-note") if said[1] else Markup(""),
+                tag(
+                    "g",
+                    [_edge(placed.edges[edge]) for edge in drawn.edges],
+                    [_box(node, *placed.nodes[node.key]) for node in drawn.nodes],
+                    transform=f"translate({left:.0f},{top:.0f})",
+                ),
+                tag("path", d=turn_back, class_="update", marker_end="url(#BACK)")
+                if pill_x + pill < loss_x
+                else Markup(""),
+                tag(
+                    "rect",
+                    x=f"{pill_x:.0f}",
+                    y=f"{bottom - 26:.0f}",
+                    width=f"{pill:.0f}",
+                    height="26",
+                    rx="13",
+                    class_="update-pill",
+                ),
+                tag("text", update, x=f"{pill_x + 12:.0f}", y=f"{bottom - 9:.0f}", class_="update-words"),
+                tag("text", logged, x=MARGIN, y=f"{bottom + LINE - 1:.0f}", class_="panel-note")
+                if logged
+                else Markup(""),
+            ]
+        )
 
     return draw, least, height
 
 
 def _columns(drawn: Graph) -> dict[str, int]:
-    """Networks by what they read, all terms in one column, the loss last, data just before who reads them first."""
+    """Networks by what they read, all terms in one column, the loss last, data just before who reads them
+    first.
+    """
     found = layers.columns([node.key for node in drawn.nodes], drawn.edges)
     kind = {node.key: node.kind for node in drawn.nodes}
     deepest = max((found[key] for key in kind if kind[key] in ("trained", "held", "frozen")), default=0)
@@ -244,7 +314,11 @@ def _edge(points: Sequence[tuple[float, float]]) -> Markup:
     (x, y), path = points[0], f"M{points[0][0]:.1f},{points[0][1]:.1f}"
     for number, (right, below) in enumerate(points[1:]):
         middle = (x + right) / 2
-        path += f" C{middle:.1f},{y:.1f} {middle:.1f},{below:.1f} {right:.1f},{below:.1f}" if number % 2 == 0 else f" H{right:.1f}"
+        path += (
+            f" C{middle:.1f},{y:.1f} {middle:.1f},{below:.1f} {right:.1f},{below:.1f}"
+            if number % 2 == 0
+            else f" H{right:.1f}"
+        )
         x, y = right, below
     return tag("path", d=path, class_="edge", marker_end="url(#ARROW)")
 
@@ -253,9 +327,21 @@ def _box(node: Node, x: float, y: float) -> Markup:
     width, height = node.size
     corner = {"data": height / 2, "term": 6}.get(node.kind, 3)
     lines = [
-        tag("text", line, x=f"{width / 2:.1f}", y=f"{20 + LINE * n:.0f}", text_anchor="middle",
-            class_="box-note" if n else "box-title")
+        tag(
+            "text",
+            line,
+            x=f"{width / 2:.1f}",
+            y=f"{20 + LINE * n:.0f}",
+            text_anchor="middle",
+            class_="box-note" if n else "box-title",
+        )
         for n, line in enumerate(node.lines)
-    ]  # fmt: skip
-    return tag("g", tag("rect", width=f"{width:.1f}", height=f"{height:.1f}", rx=f"{corner:.0f}"), lines,
-               class_=f"box {node.kind}", data_node=node.lines[0], transform=f"translate({x:.1f},{y:.1f})")  # fmt: skip
+    ]
+    return tag(
+        "g",
+        tag("rect", width=f"{width:.1f}", height=f"{height:.1f}", rx=f"{corner:.0f}"),
+        lines,
+        class_=f"box {node.kind}",
+        data_node=node.lines[0],
+        transform=f"translate({x:.1f},{y:.1f})",
+    )

@@ -6,12 +6,47 @@ import re
 from medgan_jax.review.site.markup import Markup, escaped, tag
 
 GREEK = dict(
-    alpha="α", beta="β", gamma="γ", delta="δ", epsilon="ε", eta="η", theta="θ", kappa="κ", lambda_="λ", mu="μ", nu="ν",
-    xi="ξ", pi="π", rho="ρ", sigma="σ", tau="τ", phi="φ", chi="χ", psi="ψ", omega="ω", Lambda="Λ", Delta="Δ",
-    Sigma="Σ", Phi="Φ", Omega="Ω", grad="∇", infinity="∞",
-)  # fmt: skip
+    alpha="α",
+    beta="β",
+    gamma="γ",
+    delta="δ",
+    epsilon="ε",
+    eta="η",
+    theta="θ",
+    kappa="κ",
+    lambda_="λ",
+    mu="μ",
+    nu="ν",
+    xi="ξ",
+    pi="π",
+    rho="ρ",
+    sigma="σ",
+    tau="τ",
+    phi="φ",
+    chi="χ",
+    psi="ψ",
+    omega="ω",
+    Lambda="Λ",
+    Delta="Δ",
+    Sigma="Σ",
+    Phi="Φ",
+    Omega="Ω",
+    grad="∇",
+    infinity="∞",
+)
 GREEK["lambda"] = GREEK.pop("lambda_")
-SIGNS = {"||": "‖", "<=": "≤", ">=": "≥", "!=": "≠", "->": "→", "<-": "←", "+-": "±", "-": "−", "*": "·", "...": "…"}
+SIGNS = {
+    "||": "‖",
+    "<=": "≤",
+    ">=": "≥",
+    "!=": "≠",
+    "->": "→",
+    "<-": "←",
+    "+-": "±",
+    "-": "−",
+    "*": "·",
+    "...": "…",
+}
 COMBINED = {"hat": "\u0302", "tilde": "\u0303", "bar": "\u0304"}
 TOKEN = re.compile(
     r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:~)?)(?P<index>(?:_(?:\([^()]*\)|[A-Za-z0-9*]+))*)"
@@ -58,9 +93,17 @@ def _word(word: str, index: str) -> str:
     accents = "".join(COMBINED[name] for name in names if name in COMBINED)
     accents += COMBINED["tilde"] if word.endswith("~") else ""
     word = word.rstrip("~")
-    shown = tag("i", GREEK.get(word, word) + accents) if len(word) == 1 or word in GREEK else escaped(word + accents)
+    shown = (
+        tag("i", GREEK.get(word, word) + accents)
+        if len(word) == 1 or word in GREEK
+        else escaped(word + accents)
+    )
     below = [name for name in names if name not in COMBINED]
-    return shown + (tag("sub", [[", ", typeset(name)] if n else typeset(name) for n, name in enumerate(below)]) if below else "")
+    return shown + (
+        tag("sub", [[", ", typeset(name)] if n else typeset(name) for n, name in enumerate(below)])
+        if below
+        else ""
+    )
 
 
 def _bare(text: str) -> str:

@@ -39,11 +39,20 @@ def page(title: str, content: Any, *, root: str, description: str, script: bool 
     navigation = tag(
         "nav",
         tag("a", "medgan_jax", tag("span", " living review"), href=f"{root}index.html", class_="brand"),
-        tag("ul", [tag("li", link(words, target, root)) for words, target in (
-            ("Methods", "index.html#methods"), ("Tree", "index.html#tree"), ("Tables", "index.html#tables"),
-            ("The review", "review.html"))]),
+        tag(
+            "ul",
+            [
+                tag("li", link(words, target, root))
+                for words, target in (
+                    ("Methods", "index.html#methods"),
+                    ("Tree", "index.html#tree"),
+                    ("Tables", "index.html#tables"),
+                    ("The review", "review.html"),
+                )
+            ],
+        ),
         aria_label="Site",
-    )  # fmt: skip
+    )
     body = tag(
         "body",
         tag("a", "Skip to the content", href="#content", class_="skip"),
@@ -63,7 +72,9 @@ def _footer() -> Markup:
 
 def section(heading: str, *content: Any, id: str) -> Markup:
     """A section with a heading that can be linked to."""
-    return tag("section", tag("h2", heading, id=f"{id}-heading"), content, id=id, aria_labelledby=f"{id}-heading")
+    return tag(
+        "section", tag("h2", heading, id=f"{id}-heading"), content, id=id, aria_labelledby=f"{id}-heading"
+    )
 
 
 def badge(words: str, kind: str) -> Markup:

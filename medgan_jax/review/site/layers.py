@@ -1,10 +1,11 @@
 """Layered drawing of a directed graph: which column a node stands in, in which order, and where edges run.
 
-The method of Sugiyama: nodes stand right of what they read, long edges pass through places kept free for them, and
-the order in each column follows the mean place of the neighbours.
+The method of Sugiyama: nodes stand right of what they read, long edges pass through places kept free for
+them, and the order in each column follows the mean place of the neighbours.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 GAP_X, GAP_Y, FREE = 58, 14, 12
@@ -90,7 +91,7 @@ def _with_passages(layers, edges, column_of):
             chain.append(name)
         chain.append(end)
         if column_of[start] < column_of[end]:
-            links += list(zip(chain, chain[1:], strict=False))
+            links += list(itertools.pairwise(chain))
         chains[start, end] = chain
     return chains, links
 

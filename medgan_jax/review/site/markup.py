@@ -27,8 +27,8 @@ def escaped(content: Any) -> Markup:
 def tag(element: str, *content: Any, **attributes: Any) -> Markup:
     """An element: `tag("p", "a < b", class_="note")`.
 
-    Names end in `_` where Python has a word of that name, and `_` stands for `-`. An attribute that is None or
-    False is left out; one that is True has no value.
+    Names end in `_` where Python has a word of that name, and `_` stands for `-`. An attribute that is None
+    or False is left out; one that is True has no value.
     """
     words = []
     for name, value in attributes.items():
@@ -56,8 +56,12 @@ def external(address: str | None, words: str) -> Markup | str:
     return tag("a", words, href=address, rel="noreferrer") if is_web else words
 
 
-def table(headings: list, rows: list[list], *, caption: str, class_: str = "", first_is_heading: bool = True) -> Markup:
-    """A table that scrolls by itself where it is wider than the page; reachable by keyboard, so that it can be."""
+def table(
+    headings: list, rows: list[list], *, caption: str, class_: str = "", first_is_heading: bool = True
+) -> Markup:
+    """A table that scrolls by itself where it is wider than the page; reachable by keyboard, so that it can
+    be.
+    """
     head = tag("tr", [tag("th", heading, scope="col") for heading in headings])
     body = []
     for row in rows:
@@ -65,7 +69,9 @@ def table(headings: list, rows: list[list], *, caption: str, class_: str = "", f
         if first_is_heading and row:
             cells[0] = tag("th", row[0], scope="row")
         body.append(tag("tr", cells))
-    inner = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", body), class_=class_ or None)
+    inner = tag(
+        "table", tag("caption", caption), tag("thead", head), tag("tbody", body), class_=class_ or None
+    )
     return scrolling(inner, caption)
 
 

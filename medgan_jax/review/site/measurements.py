@@ -1,4 +1,6 @@
-"""Measured values, from the JSON that `reproduce`, `evaluate` and the records of learning write; nothing is computed."""
+"""Measured values, from the JSON that `reproduce`, `evaluate` and the records of learning write; nothing is
+computed.
+"""
 
 import dataclasses
 import json
@@ -19,9 +21,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 class Measurement:
     """One set of measured values of an experiment, and where they come from.
 
-    kind: what wrote the file `origin`. metrics, baseline, twin and each of others: `{metric: {"mean", "sd", "n",
-    "unit", "higher_is_better"}}`, SD over seeds or cases. pictures: PNG files of test cases. bounds: what a learning
-    run had to show. failures: reasons of the seeds that failed.
+    kind: what wrote the file `origin`. metrics, baseline, twin and each of others: `{metric: {"mean", "sd",
+    "n", "unit", "higher_is_better"}}`, SD over seeds or cases. pictures: PNG files of test cases. bounds:
+    what a learning run had to show. failures: reasons of the seeds that failed.
     """
 
     id: str
@@ -52,11 +54,13 @@ class Measurement:
         return next((row["over"] for row in self.metrics.values() if "over" in row), "cases")
 
 
-def all_measurements(folders: Sequence[pathlib.Path], stored: pathlib.Path = records.RECORDS) -> list[Measurement]:
+def all_measurements(
+    folders: Sequence[pathlib.Path], stored: pathlib.Path = records.RECORDS
+) -> list[Measurement]:
     """The values of result folders, then those of the committed records, without repetitions.
 
-    A result folder holds tables of `reproduce` (or is its work directory), or is the work directory of an evaluated
-    run, or holds some. UserError for one that holds none of these, and for a file that is broken.
+    A result folder holds tables of `reproduce` (or is its work directory), or is the work directory of an
+    evaluated run, or holds some. UserError for one that holds none of these, and for a file that is broken.
     """
     found: list[Measurement] = []
     for folder in folders:

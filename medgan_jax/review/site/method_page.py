@@ -7,7 +7,16 @@ from medgan_jax.review.site import values
 from medgan_jax.review.site.diagram import stage_picture
 from medgan_jax.review.site.equations import blocks, typeset
 from medgan_jax.review.site.frame import badge, link, method_file, page, section, table_file
-from medgan_jax.review.site.markup import Markup, definitions, escaped, external, items, joined, scrolling, tag
+from medgan_jax.review.site.markup import (
+    Markup,
+    definitions,
+    escaped,
+    external,
+    items,
+    joined,
+    scrolling,
+    tag,
+)
 from medgan_jax.review.site.markup import table as html_table
 from medgan_jax.review.site.measurements import Measurement
 from medgan_jax.review.site.subjects import Game, Subject, application_words, kind_of_stage
@@ -18,10 +27,16 @@ WITHOUT_VALUES = ("Published:", "Expected:")
 
 
 def method_page(
-    subject: Subject, everyone: Sequence[Subject], pictures: Mapping[int, Sequence[str]], *, before=None, after=None
+    subject: Subject,
+    everyone: Sequence[Subject],
+    pictures: Mapping[int, Sequence[str]],
+    *,
+    before=None,
+    after=None,
 ) -> str:
-    """The page of a row. pictures: files of the site with sample pictures, by the number of the record; before, after: the
-    rows beside this one."""
+    """The page of a row. pictures: files of the site with sample pictures, by the number of the record;
+    before, after: the rows beside this one.
+    """
     entry = subject.entry
     content = [
         _trail(subject),
@@ -54,18 +69,35 @@ def badges(subject: Subject) -> list[Markup]:
 
 def _trail(subject: Subject) -> Markup:
     entry = subject.entry
-    steps = [link("Review", "index.html", ROOT), link(application_words(entry.application), f"index.html#tree-{entry.application}", ROOT)]
+    steps = [
+        link("Review", "index.html", ROOT),
+        link(application_words(entry.application), f"index.html#tree-{entry.application}", ROOT),
+    ]
     steps += [escaped(subject.modalities)] if isinstance(entry, catalogue.Method) else []
-    return tag("nav", tag("ol", [tag("li", step) for step in [*steps, tag("span", entry.name, aria_current="page")]]),
-               class_="trail", aria_label="Where this is")  # fmt: skip
+    return tag(
+        "nav",
+        tag("ol", [tag("li", step) for step in [*steps, tag("span", entry.name, aria_current="page")]]),
+        class_="trail",
+        aria_label="Where this is",
+    )
 
 
 def _contents(subject: Subject) -> Markup:
-    parts = [("facts", "In the review"), *([("game", "The game")] if subject.game else []), ("published", "Published"),
-             ("measured", "Measured"), *([("run", "Run it")] if subject.entry.implemented else []),
-             *([("unknowns", "Unknowns")] if subject.game and subject.game.facts["unknowns"] else []),
-             ("inconsistencies", "Inconsistencies")]  # fmt: skip
-    return tag("nav", items([tag("a", words, href=f"#{place}") for place, words in parts]), class_="contents", aria_label="On this page")
+    parts = [
+        ("facts", "In the review"),
+        *([("game", "The game")] if subject.game else []),
+        ("published", "Published"),
+        ("measured", "Measured"),
+        *([("run", "Run it")] if subject.entry.implemented else []),
+        *([("unknowns", "Unknowns")] if subject.game and subject.game.facts["unknowns"] else []),
+        ("inconsistencies", "Inconsistencies"),
+    ]
+    return tag(
+        "nav",
+        items([tag("a", words, href=f"#{place}") for place, words in parts]),
+        class_="contents",
+        aria_label="On this page",
+    )
 
 
 # --- the review's facts ---
@@ -84,13 +116,17 @@ def _facts(subject: Subject, everyone: Sequence[Subject]) -> Markup:
             "Task": f"{application_words(entry.application)}: {entry.subcategory}",
             "Modality": entry.modality,
             "Resolution": entry.resolution,
-            "Base models": joined([link(names.get(id, id), method_file(id), ROOT) for id in entry.base_models]),
+            "Base models": joined(
+                [link(names.get(id, id), method_file(id), ROOT) for id in entry.base_models]
+            ),
             "Architecture, as printed": entry.architecture,
             "Losses, as printed": ", ".join(entry.losses or ()) or "the table has no such column",
             "Losses, in the text": ", ".join(entry.losses_in_text),
             "Data": _data_sets(entry),
             "Peer reviewed, as printed": _yes(entry.peer_reviewed),
-            "Code, as printed": external(entry.code_url, entry.code_url) if entry.code_url else _yes(entry.code_published),
+            "Code, as printed": external(entry.code_url, entry.code_url)
+            if entry.code_url
+            else _yes(entry.code_published),
         }
     else:
         users = [each.entry for each in everyone if entry.id in getattr(each.entry, "base_models", ())]
@@ -105,11 +141,18 @@ def _citation(entry: catalogue.Entry) -> list:
     if entry.citation.source != "recalled":
         return [entry.citation]
     sure = f", confidence {entry.citation.confidence}" if entry.citation.confidence else ""
-    return [entry.citation, tag("small", f" Recalled, not printed in the list of references that was at hand{sure}.")]
+    return [
+        entry.citation,
+        tag("small", f" Recalled, not printed in the list of references that was at hand{sure}."),
+    ]
 
 
 def _data_sets(entry: catalogue.Method) -> Markup | str:
-    return items([f"{each}{f': {each.note}' if each.note else ''}" for each in entry.datasets]) if entry.datasets else ""
+    return (
+        items([f"{each}{f': {each.note}' if each.note else ''}" for each in entry.datasets])
+        if entry.datasets
+        else ""
+    )
 
 
 def _yes(value: bool | None) -> str:
@@ -126,13 +169,36 @@ def _game(subject: Subject) -> list[Markup]:
         words = ["This experiment cannot be described: ", tag("code", subject.trouble), "."]
         return [section("The game", tag("p", words, class_="notice warn"), id="game")]
     game = subject.game
-    legend = tag("p", [tag("span", word, class_=f"key {kind}") for kind, word in (
-        ("data", "data"), ("trained", "trained in this turn"), ("held", "held as it is"), ("frozen", "frozen for good"),
-        ("term", "term of the loss"), ("loss", "loss"))], class_="legend")  # fmt: skip
-    intro = tag("p", "Drawn from the experiment itself: its losses are traced, and arrows show what each network and term reads.")
-    trouble = tag("p", ["The losses could not be traced, so arrows are missing: ", tag("code", game.trouble), "."], class_="notice warn")
+    legend = tag(
+        "p",
+        [
+            tag("span", word, class_=f"key {kind}")
+            for kind, word in (
+                ("data", "data"),
+                ("trained", "trained in this turn"),
+                ("held", "held as it is"),
+                ("frozen", "frozen for good"),
+                ("term", "term of the loss"),
+                ("loss", "loss"),
+            )
+        ],
+        class_="legend",
+    )
+    intro = tag(
+        "p",
+        "Drawn from the experiment itself: its losses are traced, and arrows show what each "
+        "network and term reads.",
+    )
+    trouble = tag(
+        "p",
+        ["The losses could not be traced, so arrows are missing: ", tag("code", game.trouble), "."],
+        class_="notice warn",
+    )
     parts = [intro, legend, trouble if game.trouble else "", _stages(game)]
-    return [section("The game", parts, id="game"), section("The method in its file's words", _words(game), id="words")]
+    return [
+        section("The game", parts, id="game"),
+        section("The method in its file's words", _words(game), id="words"),
+    ]
 
 
 def _stages(game: Game) -> list[Markup]:
@@ -145,32 +211,59 @@ def _stages(game: Game) -> list[Markup]:
         heading = _stage_heading([stages[n] for n in numbers], alone=len(stages) == 1)
         picture = stage_picture(stages[last], game.turns.get(last), game.facts["terms"], name=f"stage{last}")
         name = f"The game of stage {stages[last]['name']}"
-        shown.append(tag("section", heading, tag("figure", scrolling(picture, name), _caption(stages[last])), _networks(stages[last]),
-                         aria_label=name, class_="stage"))  # fmt: skip
+        shown.append(
+            tag(
+                "section",
+                heading,
+                tag("figure", scrolling(picture, name), _caption(stages[last])),
+                _networks(stages[last]),
+                aria_label=name,
+                class_="stage",
+            )
+        )
     return shown
 
 
 def _stage_heading(stages: Sequence[Mapping], *, alone: bool) -> Markup:
     steps = " + ".join(f"{stage['steps']:,}" for stage in stages)
-    names = f"Stage {stages[0]['name']}" if len(stages) == 1 else f"Stages {stages[0]['name']} to {stages[-1]['name']}, {len(stages)} of one kind"
+    names = (
+        f"Stage {stages[0]['name']}"
+        if len(stages) == 1
+        else f"Stages {stages[0]['name']} to {stages[-1]['name']}, {len(stages)} of one kind"
+    )
     return tag("h3", f"{steps} steps" if alone else f"{names}: {steps} steps")
 
 
 def _caption(stage: Mapping) -> Markup:
     """What a step is, in sentences: the picture in words."""
     data = [tag("li", f"Data: {words}.") for words in describe._data_words(stage["data"])]
-    return tag("figcaption", tag("details", tag("summary", "The same in words"),
-               tag("ul", [tag("li", words) for words in describe._step_words(stage)], data)))  # fmt: skip
+    return tag(
+        "figcaption",
+        tag(
+            "details",
+            tag("summary", "The same in words"),
+            tag("ul", [tag("li", words) for words in describe._step_words(stage)], data),
+        ),
+    )
 
 
 def _networks(stage: Mapping) -> Markup:
-    trains = {name: [phase["name"] for phase in stage["phases"] if name in phase["trains"]] for name in (n["name"] for n in stage["networks"])}
+    trains = {
+        name: [phase["name"] for phase in stage["phases"] if name in phase["trains"]]
+        for name in (n["name"] for n in stage["networks"])
+    }
     rows = []
     for each in stage["networks"]:
         notes = [f"keeps {', '.join(each['state'])}"] if each["state"] else []
-        notes += [f"moving average, decay {each['average_decay']:g}, is used afterwards"] if each["average_decay"] is not None else []
+        notes += (
+            [f"moving average, decay {each['average_decay']:g}, is used afterwards"]
+            if each["average_decay"] is not None
+            else []
+        )
         turns = ", ".join(trains[each["name"]]) or "not in this stage"
-        rows.append([each["name"], each["type"], _count(each["parameters"]), turns, "; ".join(notes) or tables.NONE])
+        rows.append(
+            [each["name"], each["type"], _count(each["parameters"]), turns, "; ".join(notes) or tables.NONE]
+        )
     for each in stage["frozen"]:
         rows.append([each["name"], each["type"], _count(each["parameters"]), "frozen", each["description"]])
     return html_table(["network", "type", "parameters", "trained in turn", "notes"], rows, caption="Networks")
@@ -197,7 +290,10 @@ def _sentences(text: str) -> list[str]:
     """A paragraph of a docstring, cut before its headings, without those that hold values."""
     parts, current = [], ""
     for word in text.split(" "):
-        is_heading = word in ("Data:", "Deviations:", "Published:", "Expected:", "Measured:") or word in ("`small`:", "`paper`:")
+        is_heading = word in ("Data:", "Deviations:", "Published:", "Expected:", "Measured:") or word in (
+            "`small`:",
+            "`paper`:",
+        )
         if is_heading and current:
             parts.append(current)
             current = ""
@@ -225,18 +321,37 @@ def _measured(subject: Subject, pictures: Mapping[int, Sequence[str]]) -> list[M
         return [tag("p", "Not implemented yet, so nothing is measured.", class_="notice")]
     if not subject.measurements:
         command = f"python -m medgan_jax reproduce {subject.table_name}"
-        return [tag("p", ["No record of a run was found. ", tag("code", command), " makes one."], class_="notice")]
-    other = tag("p", "Published values are of other data: they show the scale and are no contest.") if entry.reported else ""
-    return [other, *(_record(each, subject, pictures.get(number, ())) for number, each in enumerate(subject.measurements))]
+        return [
+            tag("p", ["No record of a run was found. ", tag("code", command), " makes one."], class_="notice")
+        ]
+    other = (
+        tag("p", "Published values are of other data: they show the scale and are no contest.")
+        if entry.reported
+        else ""
+    )
+    return [
+        other,
+        *(
+            _record(each, subject, pictures.get(number, ()))
+            for number, each in enumerate(subject.measurements)
+        ),
+    ]
 
 
 def _record(measured: Measurement, subject: Subject, pictures: Sequence[str]) -> Markup:
-    failures = [tag("p", f"Seed {seed} failed: {why}", class_="notice warn") for seed, why in measured.failures.items()]
+    failures = [
+        tag("p", f"Seed {seed} failed: {why}", class_="notice warn")
+        for seed, why in measured.failures.items()
+    ]
     heading = tag("h3", measured.kind.capitalize(), " ", tag("code", measured.origin))
     if not measured.metrics:
         return tag("article", heading, failures or tag("p", "No seed finished.", class_="notice warn"))
     reported = subject.entry.reported
-    stale = tag("p", "The experiment's code or configuration has changed since this was measured.", class_="notice warn")
+    stale = tag(
+        "p",
+        "The experiment's code or configuration has changed since this was measured.",
+        class_="notice warn",
+    )
     return tag(
         "article",
         heading,
@@ -251,7 +366,11 @@ def _record(measured: Measurement, subject: Subject, pictures: Sequence[str]) ->
 
 
 def _circumstances(measured: Measurement) -> dict:
-    health = [f"{name.replace('_', ' ')} {tables.number(value)}" for name, value in measured.health.items() if values.finite(value)]
+    health = [
+        f"{name.replace('_', ' ')} {tables.number(value)}"
+        for name, value in measured.health.items()
+        if values.finite(value)
+    ]
     return {
         "Training": f"{measured.steps:,} steps" if measured.steps is not None else "",
         "Seconds a seed": values.number(measured.seconds) if measured.seconds is not None else "",
@@ -259,15 +378,24 @@ def _circumstances(measured: Measurement) -> dict:
         "Signs of health": ", ".join(health),
         "Command": tag("code", measured.command) if measured.command else "",
         "Data fingerprint": tag("code", str(measured.data.get("fingerprint", ""))[:12]),
-        "Code": tag("code", (measured.code or measured.commit or "")[:12]) if measured.code or measured.commit else "",
+        "Code": tag("code", (measured.code or measured.commit or "")[:12])
+        if measured.code or measured.commit
+        else "",
     }
 
 
 def _bounds(measured: Measurement) -> Markup | str:
     if not measured.bounds:
         return ""
-    rows = [[each["bound"], values.number(each["value"]), values.number(each["limit"]), "holds" if each["holds"] else "does not hold"]
-            for each in measured.bounds]  # fmt: skip
+    rows = [
+        [
+            each["bound"],
+            values.number(each["value"]),
+            values.number(each["limit"]),
+            "holds" if each["holds"] else "does not hold",
+        ]
+        for each in measured.bounds
+    ]
     return html_table(["bound", "measured", "limit", ""], rows, caption="What a run of this preset must show")
 
 
@@ -275,10 +403,23 @@ def _pictures(pictures: Sequence[str], subject: Subject) -> list[Markup]:
     images = list(subject.game.facts["images"]) if subject.game else []
     shown = f": {', '.join(images)}, left to right" if images else ""
     return [
-        tag("figure", tag("a", tag("img", src=f"{ROOT}{path}", loading="lazy", alt=f"Test cases of {subject.entry.name}, one in a row{shown}"),
-                          href=f"{ROOT}{path}"), tag("figcaption", f"Test cases{shown}."), class_="picture")
+        tag(
+            "figure",
+            tag(
+                "a",
+                tag(
+                    "img",
+                    src=f"{ROOT}{path}",
+                    loading="lazy",
+                    alt=f"Test cases of {subject.entry.name}, one in a row{shown}",
+                ),
+                href=f"{ROOT}{path}",
+            ),
+            tag("figcaption", f"Test cases{shown}."),
+            class_="picture",
+        )
         for path in pictures
-    ]  # fmt: skip
+    ]
 
 
 # --- the rest ---
@@ -288,9 +429,12 @@ def _run(subject: Subject) -> list[Markup]:
     entry = subject.entry
     if not entry.implemented:
         return []
-    lines = [f"python -m {entry.module}", f"python -m medgan_jax describe {entry.id}",
-             f"python -m medgan_jax train {entry.id} --workdir runs/mine --data.source FOLDER",
-             f"python -m medgan_jax reproduce {subject.table_name}"]  # fmt: skip
+    lines = [
+        f"python -m {entry.module}",
+        f"python -m medgan_jax describe {entry.id}",
+        f"python -m medgan_jax train {entry.id} --workdir runs/mine --data.source FOLDER",
+        f"python -m medgan_jax reproduce {subject.table_name}",
+    ]
     return [section("Run it", scrolling(tag("pre", tag("code", "\n".join(lines))), "Commands"), id="run")]
 
 
@@ -315,9 +459,18 @@ def _configuration(subject: Subject) -> list[Markup]:
     if subject.game is None:
         return []
     facts = subject.game.facts
-    rows = [[tag("code", name), tag("code", repr(value))] for name, value in describe.flat(facts["configuration"]).items()]
+    rows = [
+        [tag("code", name), tag("code", repr(value))]
+        for name, value in describe.flat(facts["configuration"]).items()
+    ]
     inner = html_table(["field", "value"], rows, caption=f"Values of the preset {facts['preset']}")
-    return [section("Configuration", tag("details", tag("summary", f"{len(rows)} fields of the preset {facts['preset']}"), inner), id="configuration")]
+    return [
+        section(
+            "Configuration",
+            tag("details", tag("summary", f"{len(rows)} fields of the preset {facts['preset']}"), inner),
+            id="configuration",
+        )
+    ]
 
 
 def _neighbours(before: Subject | None, after: Subject | None) -> Markup:
@@ -325,5 +478,13 @@ def _neighbours(before: Subject | None, after: Subject | None) -> Markup:
     for subject, words, way in ((before, "← ", "prev"), (after, " →", "next")):
         if subject is not None:
             name = subject.entry.name
-            sides.append(link(f"{words}{name}" if way == "prev" else f"{name}{words}", method_file(subject.entry.id), ROOT))
-    return tag("nav", [tag("span", side) for side in sides], class_="neighbours", aria_label="Rows beside this one")
+            sides.append(
+                link(
+                    f"{words}{name}" if way == "prev" else f"{name}{words}",
+                    method_file(subject.entry.id),
+                    ROOT,
+                )
+            )
+    return tag(
+        "nav", [tag("span", side) for side in sides], class_="neighbours", aria_label="Rows beside this one"
+    )

@@ -1,4 +1,6 @@
-"""What the site says of each row of the review: its facts, its game, its measured values, or why they are missing."""
+"""What the site says of each row of the review: its facts, its game, its measured values, or why they are
+missing.
+"""
 
 import dataclasses
 import re
@@ -46,7 +48,9 @@ class Game:
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A row of the review with all that is known of it. trouble: why an implemented experiment has no game here."""
+    """A row of the review with all that is known of it. trouble: why an implemented experiment has no game
+    here.
+    """
 
     entry: catalogue.Entry
     game: Game | None = None
@@ -109,8 +113,13 @@ def representatives(stages: Sequence[Mapping]) -> dict[str, int]:
 
 def kind_of_stage(stage: Mapping) -> str:
     """What two stages have in common whose games are the same."""
-    phases = [[each[name] for name in ("name", "trains", "loss", "optimizer", "repeats", "when", "reads", "project")]
-              for each in stage["phases"]]  # fmt: skip
+    phases = [
+        [
+            each[name]
+            for name in ("name", "trains", "loss", "optimizer", "repeats", "when", "reads", "project")
+        ]
+        for each in stage["phases"]
+    ]
     networks = [each["name"] for each in (*stage["networks"], *stage["frozen"])]
     return repr((phases, networks, stage["prepare"]))
 
@@ -130,7 +139,9 @@ def gather(
     play: Callable[[catalogue.Entry, str], Game] | None = None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> list[Subject]:
-    """Every row with its game; an experiment that cannot be described keeps its reason, and the others go on."""
+    """Every row with its game; an experiment that cannot be described keeps its reason, and the others go
+    on.
+    """
     entries, found = list(entries), []
     count, number = sum(entry.implemented for entry in entries), 0
     for entry in entries:
@@ -140,7 +151,9 @@ def gather(
             say(f"[{number}/{count}] {entry.id}")
             try:
                 old = {each.origin for each in subject.measurements if stale(entry, each)}
-                subject = dataclasses.replace(subject, game=(play or game)(entry, preset), stale=frozenset(old))
+                subject = dataclasses.replace(
+                    subject, game=(play or game)(entry, preset), stale=frozenset(old)
+                )
             except Exception as error:
                 say(f"  {entry.id} cannot be described: {reason(error)}")
                 subject = dataclasses.replace(subject, trouble=reason(error))

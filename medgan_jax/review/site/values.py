@@ -1,4 +1,4 @@
-"""Measured and published values on a page: cells, tables, and a picture of method beside baseline and twin."""
+"""Measured and published values on a page: cells, tables, and a picture of the method beside others."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,12 @@ def statistic(row: Mapping | None) -> Markup | str:
     if not row or not finite(row.get("mean")):
         return NONE
     mean, spread = number(row["mean"]), row.get("sd")
-    return tag("span", mean, tag("span", [" ± ", number(spread)], class_="sd") if finite(spread) else "", class_="value")
+    return tag(
+        "span",
+        mean,
+        tag("span", [" ± ", number(spread)], class_="sd") if finite(spread) else "",
+        class_="value",
+    )
 
 
 def sides(measured: Measurement) -> list[tuple[str, Mapping[str, Mapping]]]:
@@ -42,7 +47,11 @@ def sides(measured: Measurement) -> list[tuple[str, Mapping[str, Mapping]]]:
 def source_words(measured: Measurement) -> str:
     """Data, seeds and what the spread is over, in words."""
     several = len(measured.seeds) > 1
-    seeds = f"{len(measured.seeds)} seeds ({', '.join(map(str, measured.seeds))})" if several else f"seed {measured.seeds[0]}"
+    seeds = (
+        f"{len(measured.seeds)} seeds ({', '.join(map(str, measured.seeds))})"
+        if several
+        else f"seed {measured.seeds[0]}"
+    )
     spread = "mean ± SD over seeds" if measured.over == "seeds" else "mean ± SD over test cases"
     preset = f"preset {measured.preset}, " if measured.preset else ""
     return f"{measured.data['n']} test cases of {measured.data['source']}, {preset}{seeds}; {spread}"
@@ -53,13 +62,18 @@ def comparison(measured: Measurement, published: Sequence[ReportedValue]) -> Mar
     beside = sides(measured)
     printed: dict[str, list[ReportedValue]] = {}
     for value in published:
-        printed.setdefault(tables.published_key(value.metric, measured.id, measured.metrics), []).append(value)
+        printed.setdefault(tables.published_key(value.metric, measured.id, measured.metrics), []).append(
+            value
+        )
     matched = any(tables.metric_key(name) in printed for name in measured.metrics)
     rows = []
     for name, row in measured.metrics.items():
         cells = [tables.metric_heading(name, row), *(statistic(values.get(name)) for _, values in beside)]
         if matched:
-            cells.append(joined([published_value(each) for each in printed.get(tables.metric_key(name), [])], "; ") or NONE)
+            cells.append(
+                joined([published_value(each) for each in printed.get(tables.metric_key(name), [])], "; ")
+                or NONE
+            )
         rows.append(cells)
     headings = ["metric", *(name for name, _ in beside), *(["published, on other data"] if matched else [])]
     return html_table(headings, rows, caption=source_words(measured), class_="values")
@@ -77,16 +91,22 @@ def published_table(values: Sequence[ReportedValue]) -> Markup:
     """What the review prints, with its data, condition and what the catalogue notes of it."""
     rows = []
     for value in values:
-        spread = [" ± ", tag("data", f"{value.std:g}", value=repr(value.std))] if value.std is not None else ""
+        spread = (
+            [" ± ", tag("data", f"{value.std:g}", value=repr(value.std))] if value.std is not None else ""
+        )
         shown = tag("span", tag("data", f"{value.value:g}", value=repr(value.value)), spread, class_="value")
         unit = value.unit or NONE
         if value.unit_inferred and value.unit_inferred != value.unit:
             unit = f"{value.unit_inferred} (meant; printed: {value.unit or 'none'})"
-        rows.append([value.metric, shown, unit, value.condition or NONE, value.dataset or NONE, value.note or NONE])
+        rows.append(
+            [value.metric, shown, unit, value.condition or NONE, value.dataset or NONE, value.note or NONE]
+        )
     headings = ["metric", "value", "unit", "condition", "data set", "note"]
     if all(row[-1] == NONE for row in rows):
         headings, rows = headings[:-1], [row[:-1] for row in rows]
-    return html_table(headings, rows, caption="As the review prints them, on the paper's data", class_="values")
+    return html_table(
+        headings, rows, caption="As the review prints them, on the paper's data", class_="values"
+    )
 
 
 def headline(measured: Measurement, published: Sequence[ReportedValue]) -> Markup:
@@ -106,11 +126,17 @@ def shown_metrics(measured: Measurement, published: Sequence[ReportedValue]) -> 
 
 def plots(measured: Measurement, published: Sequence[ReportedValue]) -> Markup:
     """One strip for each of the first metrics: dots for means, bars for one SD."""
-    return tag("div", [_plot(measured, name) for name in shown_metrics(measured, published)[:PLOTTED]], class_="plots")
+    return tag(
+        "div",
+        [_plot(measured, name) for name in shown_metrics(measured, published)[:PLOTTED]],
+        class_="plots",
+    )
 
 
 def _plot(measured: Measurement, name: str) -> Markup | str:
-    rows = [(side, values[name]) for side, values in sides(measured) if finite(values.get(name, {}).get("mean"))]
+    rows = [
+        (side, values[name]) for side, values in sides(measured) if finite(values.get(name, {}).get("mean"))
+    ]
     if not rows:
         return ""
     spreads = [row["sd"] if finite(row.get("sd")) else 0.0 for _, row in rows]
@@ -126,14 +152,34 @@ def _plot(measured: Measurement, name: str) -> Markup | str:
         drawn += [
             tag("text", words, x=left, y=y - 9, class_="plot-name"),
             tag("line", x1=left, x2=width - left, y1=y, y2=y, class_="plot-axis"),
-            tag("line", x1=f"{at(row['mean'] - spread):.1f}", x2=f"{at(row['mean'] + spread):.1f}", y1=y, y2=y, class_="plot-bar"),
-            tag("circle", cx=f"{x:.1f}", cy=y, r="5", class_="plot-method" if side == "method" else "plot-other"),
+            tag(
+                "line",
+                x1=f"{at(row['mean'] - spread):.1f}",
+                x2=f"{at(row['mean'] + spread):.1f}",
+                y1=y,
+                y2=y,
+                class_="plot-bar",
+            ),
+            tag(
+                "circle",
+                cx=f"{x:.1f}",
+                cy=y,
+                r="5",
+                class_="plot-method" if side == "method" else "plot-other",
+            ),
         ]
     heading = tables.metric_heading(name, measured.metrics[name])
     said = "; ".join(f"{side} {tables.statistic({**row, 'n': None})}" for side, row in rows)
     height = top + line * len(rows) + 4
     return tag(
-        "svg", tag("title", f"{heading}: {said}"), tag("text", heading, x=left, y="18", class_="plot-title"), drawn,
-        class_="plot", role="img", viewBox=f"0 0 {width} {height}", width=width, height=height,
+        "svg",
+        tag("title", f"{heading}: {said}"),
+        tag("text", heading, x=left, y="18", class_="plot-title"),
+        drawn,
+        class_="plot",
+        role="img",
+        viewBox=f"0 0 {width} {height}",
+        width=width,
+        height=height,
         xmlns="http://www.w3.org/2000/svg",
-    )  # fmt: skip
+    )
