@@ -1,5 +1,6 @@
 """Predictors without structure find what is given away and nothing else; a network finds the structure."""
 
+import ast
 import functools
 import json
 
@@ -12,6 +13,7 @@ from medgan_jax import shortcuts
 from medgan_jax.errors import UserError
 from medgan_jax.evaluation import structure_free
 from medgan_jax.phantoms.tasks import Task
+from medgan_jax.review import code
 from medgan_jax.shortcuts import Bounds, find_tasks, fingerprint, measure
 
 MODULE = "medgan_jax.phantoms.tasks"
@@ -141,11 +143,11 @@ def test_a_fingerprint_follows_the_code_and_not_its_comments(tmp_path, monkeypat
         return fingerprint(name).removeprefix(name)
 
     first = of("one_phantom", '"""A."""\nfrom medgan_jax.phantoms import shapes\nx = 1\n')
-    assert "medgan_jax.phantoms.shapes" in shortcuts._with_imports("one_phantom")
-    assert "numpy" not in shortcuts._with_imports("one_phantom")
-    tree = shortcuts._written(shortcuts.ast.parse('"""A."""\nx = 1  # why\n'))
-    assert tree == shortcuts._written(shortcuts.ast.parse('"""Another."""\n\nx  =  1\n'))
-    assert tree != shortcuts._written(shortcuts.ast.parse("x = 2\n"))
+    assert "medgan_jax.phantoms.shapes" in code.with_imports("one_phantom")
+    assert "numpy" not in code.with_imports("one_phantom")
+    tree = code.written(ast.parse('"""A."""\nx = 1  # why\n'))
+    assert tree == code.written(ast.parse('"""Another."""\n\nx  =  1\n'))
+    assert tree != code.written(ast.parse("x = 2\n"))
     assert len(first) == 64
 
 

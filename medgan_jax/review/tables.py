@@ -123,6 +123,17 @@ def comparison(
     return table
 
 
+def reproduced(rows: Sequence) -> Table:
+    """Rows of a reproduced table (`result_rows.Row`), their cells as lines of text."""
+    from medgan_jax.review import result_rows
+
+    table = new_table(*result_rows.COLUMNS)
+    for row in rows:
+        content = result_rows.cells(row)
+        add_row(table, *("\n".join(content.get(name, [NONE])) for name in result_rows.COLUMNS))
+    return table
+
+
 def metric_key(name: str) -> str:
     """A metric's name without its spelling: `ROC-AUC` and `roc_auc` are one."""
     key = re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,223 @@
+"""Runs of experiments that are kept: each is one experiment, preset, seed and data source, in a process of its own.
+
+A run's folder is named by the fingerprint of code and configuration, so what has changed since is run again and
+what has not is read. Killed at any point, a run goes on from its last checkpoint. What a run said stands in
+`log.txt`, its values in `result.json`, and the reason of a failure in `failed.json`.
+
+    python -m medgan_jax.review.runs MODULE --preset small --seed 0 --source phantom --workdir DIR
+
+is the process of one run: it trains and evaluates the non-adversarial twin, where there is one, and the method.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from medgan_jax import cli
+from medgan_jax.configuration import DataOptions, as_dict
+from medgan_jax.errors import UserError
+from medgan_jax.review import learning
+from medgan_jax.review.records import record
+from medgan_jax.training.workdir import write_json
+
+RESULT, FAILED, LOG = "result.json", "failed.json", "log.txt"
+SCHEMA = 1
+KEY_LENGTH = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One experiment with one seed. root: of all runs; source: as `--data.source` takes it."""
+
+    id: str
+    module: str
+    preset: str
+    seed: int
+    root: pathlib.Path
+    source: str = "phantom"
+
+    @property
+    def configuration(self):
+        """The preset's configuration with the run's data."""
+        return dataclasses.replace(cli.load(self.module).preset(self.preset), data=DataOptions(self.source))
+
+    @property
+    def key(self) -> str:
+        """Changes with the experiment's code, what it uses, and its configuration."""
+        plain = json.loads(json.dumps(as_dict(self.configuration)))
+        return learning.fingerprint(self.module, plain)[:KEY_LENGTH]
+
+    @property
+    def place(self) -> pathlib.Path:
+        """The work directory."""
+        return self.root / self.preset / self.id / self.key / f"seed_{self.seed}"
+
+    @property
+    def command(self) -> str:
+        """What a person would type for this run."""
+        source = "" if self.source == "phantom" else f" --data.source {self.source}"
+        return (
+            f"python -m {self.module} --preset {self.preset} --seed {self.seed}{source} --workdir DIR"
+        )
+
+    def read(self) -> dict | None:
+        """The values of a finished run; None if there is none yet. UserError for a file of an older schema."""
+        path = self.place / RESULT
+        if not path.is_file():
+            return None
+        try:
+            result = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path} is broken ({error}); delete it, and the run is evaluated again") from error
+        if result.get("schema") != SCHEMA:
+            raise UserError(
+                f"{path} has schema {result.get('schema')} and this version writes {SCHEMA}; delete {self.place} "
+                "to run it again, or name another --workdir"
+            )
+        return result
+
+    def failure(self) -> str | None:
+        """Why the run failed the last time; None if it did not."""
+        path = self.place / FAILED
+        return json.loads(path.read_text())["reason"] if path.is_file() else None
+
+
+def play(run: Run, environment: Mapping[str, str] | None = None) -> dict | None:
+    """The result of a run: read, or made in a process; None if it failed, see `Run.failure`."""
+    if (known := run.read()) is not None:
+        return known
+    run.place.mkdir(parents=True, exist_ok=True)
+    (run.place / FAILED).unlink(missing_ok=True)
+    began = time.perf_counter()
+    command = [sys.executable, "-m", __name__, run.module, "--preset", run.preset, "--seed", str(run.seed)]
+    command += ["--source", run.source, "--workdir", str(run.place)]
+    with (run.place / LOG).open("a") as log:
+        status = subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+        ).returncode
+    if status:
+        write_json(run.place / FAILED, {"reason": _reason(run.place / LOG, status)})
+        return None
+    result = {
+        **record(run.place),
+        "schema": SCHEMA,
+        "preset": run.preset,
+        "seconds": round(time.perf_counter() - began, 1),
+        "command": run.command,
+        "code": run.key,
+        "health": health(run.place / "metrics.jsonl"),
+    }
+    write_json(run.place / RESULT, result)
+    return result
+
+
+def _reason(log: pathlib.Path, status: int) -> str:
+    """The last line that a failed run said."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1] if lines else "it said nothing"
+    return f"stopped by signal {-status}: {last}" if status < 0 else last
+
+
+def play_all(
+    runs: Sequence[Run], *, jobs: int = 0, say: Callable[[str], None] = print
+) -> dict[Run, dict | None]:
+    """The results of runs in their order, `None` for those that failed; as many at a time as there are GPUs.
+
+    jobs: how many at a time, 0 for one on each GPU and one alone where there is none. Each has its own GPU.
+    """
+    waiting = [run for run in runs if run.read() is None]
+    devices = gpus() if waiting else []
+    places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    count = jobs or max(1, len(devices))
+    for number in range(count):
+        places.put(devices[number % len(devices)] if devices else None)
+
+    def one(run: Run) -> None:
+        device = places.get()
+        try:
+            say(f"{run.id}, seed {run.seed}: running in {run.place}")
+            done = play(run, None if device is None else {"CUDA_VISIBLE_DEVICES": device})
+            say(f"{run.id}, seed {run.seed}: " + (run.failure() if done is None else f"{done['seconds']:.0f} s"))
+        finally:
+            places.put(device)
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(one, run) for run in waiting]:
+            future.result()
+    return {run: run.read() for run in runs}
+
+
+def gpus() -> list[str]:
+    """Numbers of the GPUs that this process may use, without starting JAX on them."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return allowed.split(",") if allowed else [str(n) for n in range(len(listed.splitlines()))]
+
+
+def health(path: pathlib.Path) -> dict[str, float | int | None]:
+    """Signs of collapse and saturation in a run's log.
+
+    diversity: mean absolute difference between generated validation images at the last evaluation, in the units
+    of the images. least_gradient: over the phases, the smallest ratio of the median gradient norm in the last
+    tenth of the log to that in the first; near 0, a player has stopped to learn, as a saturated discriminator
+    makes the generator do. non_finite: logged values that were not finite.
+    """
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    diversities = [line["health/diversity"] for line in lines if line.get("health/diversity") is not None]
+    names = dict.fromkeys(name for line in lines for name in line if name.endswith("/gradient_norm"))
+    ratios = []
+    for name in names:
+        norms = [line[name] for line in lines if line.get(name) is not None]
+        tenth = max(1, len(norms) // 10)
+        first, last = (_median(part) for part in (norms[:tenth], norms[-tenth:]))
+        ratios.append(last / first if first else 0.0)
+    return {
+        "diversity": diversities[-1] if diversities else None,
+        "least_gradient": min(ratios) if ratios else None,
+        "non_finite": sum(value is None for line in lines for value in line.values()),
+    }
+
+
+def _median(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The process of one run; 0 if all of it worked."""
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}")
+    parser.add_argument("module")
+    for option in ("--preset", "--seed", "--source", "--workdir"):
+        parser.add_argument(option, required=True)
+    options = parser.parse_args(arguments)
+    try:
+        return _play(options)
+    except UserError as error:
+        print(error)
+        return 2
+
+
+def _play(options: argparse.Namespace) -> int:
+    workdir = pathlib.Path(options.workdir)
+    training = ["train", options.module, "--preset", options.preset, "--seed", options.seed]
+    training += ["--data.source", options.source, "--workdir", options.workdir, "--no-progress"]
+    commands = [training, ["evaluate", options.module, "--workdir", options.workdir]]
+    if cli.load(options.module).preset(options.preset).twin() is not None:
+        twin = ["evaluate", options.module, "--workdir", str(workdir / "twin")]
+        commands = [[*training, "--twin"], twin, *commands]
+    return next((status for command in commands if (status := cli.main(command))), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
