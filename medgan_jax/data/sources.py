@@ -4,7 +4,6 @@ import functools
 import pathlib
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -91,7 +90,7 @@ class PhantomSource(Records):
         """The same records filled with zeros: shapes without drawing."""
         arrays = {
             field: np.broadcast_to(np.zeros((), leaf.dtype), (len(self), *leaf.shape))
-            for field, leaf in _by_content(_record_shapes, self._generate).items()
+            for field, leaf in _record_shapes(*_identity(self._generate)).items()
         }
         return ArraySource(arrays, self.subjects, self.name, self.ids)
 
@@ -105,18 +104,26 @@ class PhantomSource(Records):
     def _draw_chunk(self, number: int) -> dict[str, np.ndarray]:
         with jax.default_device(_cpu()):
             part = jax.random.fold_in(jax.random.key(self._seed), self._split)
-            draw = _by_content(_compiled, self._generate)
+            draw = _compiled(*_identity(self._generate))
             drawn = jax.device_get(draw(part, number * _CHUNK + np.arange(_CHUNK)))
         for array in drawn.values():
             array.flags.writeable = False
         return drawn
 
 
-def _by_content(make: Callable, generate: Generate) -> Any:
-    """`make(function, arguments, options)` of a generator, once for the parts that share it."""
+def _identity(generate: Generate) -> tuple[Callable, tuple, tuple]:
+    """Function, arguments and options of a generator: equal for partials that draw the same."""
     if isinstance(generate, functools.partial):
-        return make(generate.func, generate.args, tuple(sorted(generate.keywords.items())))
-    return make(generate, (), ())
+        return generate.func, generate.args, tuple(sorted(generate.keywords.items()))
+    return generate, (), ()
+
+
+@functools.lru_cache(maxsize=32)
+def _drawn(
+    fingerprint: str, generate: Generate, arguments: tuple, options: tuple
+) -> dict[int, dict[str, np.ndarray]]:
+    """Chunks that this process has drawn, shared by equal sources."""
+    return {}
 
 
 @functools.lru_cache(maxsize=32)
