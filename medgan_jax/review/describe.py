@@ -182,8 +182,8 @@ def sentences(facts: Mapping) -> str:
             for each in stage["frozen"]
         ]
         parts.append(_section("Frozen networks", frozen))
-        parts.append(_section("Each step", _step_words(stage)))
-        parts.append(_section("Data", _data_words(stage["data"])))
+        parts.append(_section("Each step", step_words(stage)))
+        parts.append(_section("Data", data_words(stage["data"])))
     parts.append(_section("Loss terms", [f"{name}: {words}" for name, words in facts["terms"].items()]))
     parts.append(_section("Measured on test cases", _metric_words(facts)))
     published = facts["row"]["published"] if facts["row"] else []
@@ -227,7 +227,8 @@ def _network_words(network: Mapping) -> str:
     return words
 
 
-def _step_words(stage: Mapping) -> list[str]:
+def step_words(stage: Mapping) -> list[str]:
+    """What happens in one step of a stage, in the order of play."""
     words = []
     if stage["prepare"]:
         words.append(f"The batch is prepared on the device by {stage['prepare']}.")
@@ -255,7 +256,8 @@ def _phase_words(phase: Mapping) -> str:
     return words + "."
 
 
-def _data_words(data: Mapping) -> list[str]:
+def data_words(data: Mapping) -> list[str]:
+    """Where the data of a stage come from, and how many go into a batch."""
     words = [f"{part}: {each['cases']:,} cases of {each['name']}" for part, each in data["sources"].items()]
     sizes = ", ".join(f"{size} of {name}" for name, size in data["batch_sizes"].items())
     return [*words, f"batch: {sizes}"]

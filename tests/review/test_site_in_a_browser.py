@@ -1,6 +1,7 @@
 """A real browser opens the site from the disk: no errors, no requests, search, keyboard, phone, contrast."""
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -118,15 +119,21 @@ class Browser:
 
     def open(self, address):
         """Goes there and waits for the page and what it loads."""
-        self.events.clear()
         # Another fragment of the same page loads nothing; every page is opened from an empty one.
-        self("Page.navigate", url="about:blank")
-        self("Page.navigate", url=address)
-        while (
-            self.evaluate("document.readyState + location.href.split('#')[0]")
-            != "complete" + address.split("#")[0]
-        ):
+        for each in ("about:blank", address):
+            self.events.clear()
+            self("Page.navigate", url=each)
+            self.wait_for(f"document.readyState === 'complete' && location.href === {json.dumps(each)}")
+
+    def wait_for(self, expression, seconds=30):
+        """Until it is true; between two pages nothing can be asked."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(AssertionError):
+                if self.evaluate(expression):
+                    return
             time.sleep(0.02)
+        raise TimeoutError(expression)
 
     def evaluate(self, expression):
         """The value of a piece of JavaScript."""
@@ -259,9 +266,7 @@ def test_the_keyboard_reaches_the_search_and_a_method(browser, site):
     assert passed[0] == "#content" and "search" in passed
     assert passed[-1].startswith("methods/") and len(shown(browser)) < 5
     browser.press("Enter", "\r")
-    deadline = time.monotonic() + 10
-    while "methods/" not in browser.evaluate("location.pathname") and time.monotonic() < deadline:
-        time.sleep(0.02)
+    browser.wait_for("location.pathname.includes('methods/')")
     assert browser.evaluate("location.pathname").endswith(passed[-1])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from medgan_jax.review.site import layers
 from medgan_jax.review.site.dataflow import Call, Term, Turn
-from medgan_jax.review.site.markup import Markup, tag
+from medgan_jax.review.site.markup import Markup, escaped, tag
 
 CROWDED = 14
 CHARACTER, SMALL = 7.4, 6.3
@@ -259,11 +259,11 @@ def _panel(number: int, phase: Mapping, drawn: Graph):
         pill = len(update) * SMALL + 24
         pill_x = max(MARGIN, min(loss_x - 60 - pill, width - MARGIN - pill))
         turn_back = f"M{loss_x:.0f},{loss_y:.0f} V{bottom - 13:.0f} H{pill_x + pill + 2:.0f}"
-        return Markup("").join(
+        return escaped(
             [
                 tag("rect", width=f"{width:.0f}", height=f"{height:.0f}", rx="10", class_="panel"),
                 tag("text", said[0], x=MARGIN, y="27", class_="panel-title"),
-                tag("text", said[1], x=MARGIN, y=27 + LINE, class_="panel-note") if said[1] else Markup(""),
+                tag("text", said[1], x=MARGIN, y=27 + LINE, class_="panel-note") if said[1] else "",
                 tag(
                     "g",
                     [_edge(placed.edges[edge]) for edge in drawn.edges],
@@ -272,7 +272,7 @@ def _panel(number: int, phase: Mapping, drawn: Graph):
                 ),
                 tag("path", d=turn_back, class_="update", marker_end="url(#BACK)")
                 if pill_x + pill < loss_x
-                else Markup(""),
+                else "",
                 tag(
                     "rect",
                     x=f"{pill_x:.0f}",
@@ -285,7 +285,7 @@ def _panel(number: int, phase: Mapping, drawn: Graph):
                 tag("text", update, x=f"{pill_x + 12:.0f}", y=f"{bottom - 9:.0f}", class_="update-words"),
                 tag("text", logged, x=MARGIN, y=f"{bottom + LINE - 1:.0f}", class_="panel-note")
                 if logged
-                else Markup(""),
+                else "",
             ]
         )
 

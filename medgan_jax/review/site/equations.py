@@ -48,10 +48,11 @@ SIGNS = {
     "...": "…",
 }
 COMBINED = {"hat": "\u0302", "tilde": "\u0303", "bar": "\u0304"}
+ENDINGS = {"~": "tilde", "^": "hat"}
 TOKEN = re.compile(
-    r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:~)?)(?P<index>(?:_(?:\([^()]*\)|[A-Za-z0-9*]+))*)"
+    r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:~(?![A-Za-z])|\^(?![A-Za-z0-9(.*-]))?)(?P<index>(?:_(?:\([^()]*\)|[A-Za-z0-9*]+))*)"
     r"|(?P<power>\^(?:\([^()]*\)|-?[A-Za-z0-9.*]+))"
-    r"|(?P<below>_\{[^{}]*\})"
+    r"|(?P<below>_(?:\{[^{}]*\}|[A-Za-z0-9*]+))"
     r"|(?P<sign>\|\||<=|>=|!=|->|<-|\+-|\.\.\.|-|\*)"
     r"|(?P<other>.)",
     re.DOTALL,
@@ -82,7 +83,7 @@ def _token(match: re.Match) -> Markup:
     if power := match["power"]:
         return tag("sup", typeset(_bare(power[1:])))
     if below := match["below"]:
-        return tag("sub", typeset(below[2:-1]))
+        return tag("sub", typeset(below[1:].strip("{}")))
     if sign := match["sign"]:
         return escaped(SIGNS[sign])
     return escaped(match["other"])
@@ -91,8 +92,8 @@ def _token(match: re.Match) -> Markup:
 def _word(word: str, index: str) -> str:
     names = [_bare(name) for name in re.findall(r"_(\([^()]*\)|[A-Za-z0-9*]+)", index)]
     accents = "".join(COMBINED[name] for name in names if name in COMBINED)
-    accents += COMBINED["tilde"] if word.endswith("~") else ""
-    word = word.rstrip("~")
+    accents += COMBINED[ENDINGS[word[-1]]] if word[-1] in ENDINGS else ""
+    word = word.rstrip("~^")
     shown = (
         tag("i", GREEK.get(word, word) + accents)
         if len(word) == 1 or word in GREEK

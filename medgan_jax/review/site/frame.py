@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from medgan_jax.review.site.markup import Markup, escaped, file_name, tag
+from medgan_jax.review.site.markup import Markup, file_name, tag
 
 TITLE = "GANs for medical images: the living review"
 
@@ -63,11 +63,13 @@ def page(title: str, content: Any, *, root: str, description: str, script: bool 
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
-def _footer() -> Markup:
-    return escaped(
-        "Made by `python -m medgan_jax report` from the catalogue, the experiments and their records. "
-        "Research code, not a medical device; values on phantoms say nothing about patients."
-    )
+def _footer() -> list:
+    made = [
+        "Made by ",
+        tag("code", "python -m medgan_jax report"),
+        " from the catalogue, the experiments and their records. ",
+    ]
+    return [made, "Research code, not a medical device; values on phantoms say nothing about patients."]
 
 
 def section(heading: str, *content: Any, id: str) -> Markup:

@@ -236,13 +236,13 @@ def _stage_heading(stages: Sequence[Mapping], *, alone: bool) -> Markup:
 
 def _caption(stage: Mapping) -> Markup:
     """What a step is, in sentences: the picture in words."""
-    data = [tag("li", f"Data: {words}.") for words in describe._data_words(stage["data"])]
+    data = [tag("li", f"Data: {words}.") for words in describe.data_words(stage["data"])]
     return tag(
         "figcaption",
         tag(
             "details",
             tag("summary", "The same in words"),
-            tag("ul", [tag("li", words) for words in describe._step_words(stage)], data),
+            tag("ul", [tag("li", words) for words in describe.step_words(stage)], data),
         ),
     )
 
@@ -377,7 +377,9 @@ def _circumstances(measured: Measurement) -> dict:
         "Device": measured.device,
         "Signs of health": ", ".join(health),
         "Command": tag("code", measured.command) if measured.command else "",
-        "Data fingerprint": tag("code", str(measured.data.get("fingerprint", ""))[:12]),
+        "Data fingerprint": tag("code", str(measured.data["fingerprint"])[:12])
+        if measured.data.get("fingerprint")
+        else "",
         "Code": tag("code", (measured.code or measured.commit or "")[:12])
         if measured.code or measured.commit
         else "",
@@ -410,7 +412,6 @@ def _pictures(pictures: Sequence[str], subject: Subject) -> list[Markup]:
                 tag(
                     "img",
                     src=f"{ROOT}{path}",
-                    loading="lazy",
                     alt=f"Test cases of {subject.entry.name}, one in a row{shown}",
                 ),
                 href=f"{ROOT}{path}",
