@@ -53,6 +53,8 @@ MAY_IMPORT = {
     },
     "texture_measures": {"game", "measures"} | LEAVES,
     "synthetic_shares": {"game", "measures"},
+    "judges": {"game", "measures", "models"} | LEAVES,
+    "auto_context": {"data", "game", "inference", "nn"},
     "training": {"game", "configuration", "data.pipeline", "data.formats", "review.catalogue"},
     "shortcuts": {"configuration", "data", "game", "models", "training"} | LEAVES,
 }

@@ -15,6 +15,18 @@ def l1(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(prediction - target))
 
 
+def balanced_l1(prediction: jax.Array, target: jax.Array, region: jax.Array) -> jax.Array:
+    """Mean |prediction - target| inside `region` plus that outside, over the batch; `(B, ..., 1)` each.
+
+    Voxels weigh as the inverse of the size of their part, so that a small region counts as much as the rest.
+    A part that is empty adds nothing. region: non-zero is inside.
+    """
+    prediction, target = promoted_pair(prediction, target)
+    inside = (region != 0).astype(target.dtype)
+    error = jnp.abs(prediction - target)
+    return sum(jnp.sum(error * part) / jnp.maximum(jnp.sum(part), 1) for part in (inside, 1 - inside))
+
+
 def l2(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """mean (prediction - target)^2 over all elements; both `(B, ...)` of one shape, else ValueError."""
     prediction, target = promoted_pair(prediction, target)
@@ -44,16 +56,20 @@ def _spatial_axes(x: jax.Array) -> range:
     return range(1, x.ndim - 1)
 
 
-def gradient_difference(prediction: jax.Array, target: jax.Array, *, exponent: float = 2.0) -> jax.Array:
+def gradient_difference(
+    prediction: jax.Array, target: jax.Array, *, exponent: float = 2.0, summed: bool = False
+) -> jax.Array:
     """Sum over axes of the mean of | |d target| - |d prediction| |^exponent, d the forward difference.
 
-    Mathieu et al. 2016, eq. 6, there with sums over pixels in place of means. Images `(B, ..., C)`.
+    Mathieu et al. 2016, eq. 6. Images `(B, ..., C)`. summed: sums over the pixels of a case, whose mean over
+    cases is taken, as in the paper; else means over pixels.
     """
     prediction, target = promoted_pair(prediction, target)
 
     def along(axis):
         slopes = jnp.abs(jnp.diff(target, axis=axis)) - jnp.abs(jnp.diff(prediction, axis=axis))
-        return jnp.mean(jnp.abs(slopes) ** exponent)
+        terms = jnp.abs(slopes) ** exponent
+        return jnp.sum(terms) / len(terms) if summed else jnp.mean(terms)
 
     return sum(along(axis) for axis in _spatial_axes(target))
 
