@@ -1,4 +1,4 @@
-"""Stacks of slices from one end of an organ to the other, and what is left where slices at an end are missing."""
+"""Stacks of slices from one end of an organ to the other, and what is left where outer slices are missing."""
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,6 @@ def draw_dropped(key: jax.Array, count: int, kept: int = 3) -> jax.Array:
 
 
 def as_found(ends: jax.Array, dropped: jax.Array) -> jax.Array:
-    """The outermost slices (B, 2, H, W, C) of ends (B, 2, K, H, W, C) once `dropped` (B, 2) slices are gone."""
+    """The outermost slices (B, 2, H, W, C) of ends (B, 2, K, H, W, C) once `dropped` (B, 2) are gone."""
     index = dropped.reshape(*dropped.shape, *(1,) * (ends.ndim - 2))
     return jnp.take_along_axis(ends, index, axis=2)[:, :, 0]

@@ -11,7 +11,7 @@ PINK, PURPLE = np.array([0.75, 0.3, 0.6]), np.array([-0.3, -0.7, 0.1])
 
 
 def open_style(path: str, size: int, channels: int, *, smallest: int) -> np.ndarray:
-    """The image at `path` (H, W, channels) in [-1, 1]; where that is empty, `fibres_and_nuclei` of side `size`.
+    """The image at `path` (H, W, channels) in [-1, 1]; where that is empty, `fibres_and_nuclei` of `size`.
 
     UserError where the file has another number of channels, a side below `smallest`, or one value.
     """
@@ -38,10 +38,12 @@ def fibres_and_nuclei(size: int, channels: int, seed: int = 0) -> np.ndarray:
     y, x = np.mgrid[:size, :size].astype(np.float64)
     across = y + 4 * np.sin(x / 11) + 3 * np.sin((x + y) / 17)
     fibres = 0.25 * np.sin(2 * np.pi * across / 8)
-    centres = random.uniform(0, size, (max(4, size * size // 150), 2))
-    down, along = y - centres[:, :1, None], x - centres[:, 1:, None]
-    inside = 1 - np.sqrt(np.square(down - along / 3) / 2.5**2 + np.square(along) / 6**2).min(0)
-    nuclei = np.clip(2 * inside + 0.5, 0, 1)[..., None]
+    nuclei = np.zeros((size, size, 1))
+    for row, column in random.uniform(0, size, (max(4, size * size // 150), 2)):
+        near = tuple(slice(max(0, int(centre) - 9), int(centre) + 10) for centre in (row, column))
+        down, along = y[near] - row, x[near] - column
+        inside = 1 - np.sqrt(np.square((down - along / 3) / 2.5) + np.square(along / 6))
+        nuclei[near] = np.maximum(nuclei[near], np.clip(2 * inside + 0.5, 0, 1)[..., None])
     image = (1 - nuclei) * (PINK + fibres[..., None]) + nuclei * PURPLE
     image = np.clip(image + 0.03 * random.normal(size=(size, size, 1)), -1, 1).astype(np.float32)
     return image if channels == 3 else np.broadcast_to(image.mean(-1, keepdims=True), (size, size, channels))

@@ -69,7 +69,7 @@ class NeuralPatchDiscriminator(nn.Module):
 class Canvas(nn.Module):
     """Images that are themselves the parameters, for methods that optimise pixels: (B, *S, C).
 
-    A call takes the `images` (B, *S, C) that the canvas starts from, and their numbers below `count`; what
+    A call takes the `images` (B, *S, C) that it starts from, and their numbers below `count`; what
     is learned is what is added to each.
     """
 
@@ -77,5 +77,6 @@ class Canvas(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, number: jax.Array, *, train: bool) -> jax.Array:
-        added = self.param("added", nn.initializers.zeros_init(), (self.count, *images.shape[1:]), jnp.float32)
+        shape = (self.count, *images.shape[1:])
+        added = self.param("added", nn.initializers.zeros_init(), shape, jnp.float32)
         return images + added[number]

@@ -25,6 +25,11 @@ class Sizes:
             return tuple(sides) == self.exact
         return all(side % self.multiple == 0 and side >= self.minimum for side in sides)
 
+    def check(self, title: str, x: jax.Array) -> None:
+        """UserError, about what is called `title`, where the sides of `x` (B, *S, C) do not fit."""
+        if not self.fit(x.shape[1:-1]):
+            raise UserError(f"{title} takes {self}; this one is {in_words(x.shape[1:-1])}")
+
     def __str__(self) -> str:
         if self.exact is not None:
             return f"images of exactly {in_words(self.exact)}"
@@ -54,8 +59,7 @@ class Sized:
         """UserError where the sides of `x` (B, *S, C) do not fit; ValueError where it is no image."""
         if x.ndim not in (3, 4, 5):
             raise ValueError(f"{self.title} takes (B, *S, C) with 1 to 3 spatial axes, not {x.shape}")
-        if not self.sizes.fit(x.shape[1:-1]):
-            raise UserError(f"{self.title} takes {self.sizes}; this one is {in_words(x.shape[1:-1])}")
+        self.sizes.check(self.title, x)
 
 
 def in_words(sides: Sequence[int]) -> str:

@@ -1,0 +1,206 @@
+"""Adversarial domain adaptation for prostate histopathology whole-slide images [8], Table 18.
+
+Ren, Hacihaliloglu, Singer, Foran, Qi. MICCAI 2018, arXiv 1806.01357; networks after its figure 1.
+
+M_s learns to grade patches x_s of the source, whose labels are known, and is then fixed. M_t starts as a
+copy and learns, on unlabelled patches x_t of the target, scores that D cannot tell from those of M_s on the
+source. Two patches go through M_t, and S says from their features m_t, joined, whether they are of one slide,
+since patches of a slide share its grade:
+
+    L_c = CE(M_s(x_s), y_s)                                                                    first stage
+    L_D = BCE(D(M_s(x_s)), 1) + BCE(D(M_t(x_t)), 0)                                            second stage
+    L_t = BCE(D(M_t(x_t)), 1) + lambda_s L_s,    L_s = BCE(S(m_t(x_t), m_t(x_t')), same slide)
+
+m_t is the layer before the last. No label of the target trains or chooses anything.
+
+Data: TCGA (source) and CINJ (target), low or high Gleason grade; here slides of phantom tissue by two
+laboratories, in bags of patches, or a folder of two domains with `patient` and `label` in their tables.
+Published: accuracy 0.77 on TCGA, 0.75 on CINJ; other data give others. The twin is M_s on the target, as it
+is (`source_...`) and in the source's colours after Reinhard (`normalised_...`). Ablation: `config.siamese` 0.
+`small`: three minutes on two CPU cores. `paper`: not run by this project.
+
+    python -m experiments.classification.adv_da_histopathology --data.source FOLDER
+"""
+
+import dataclasses
+import functools
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from medgan_jax import cli
+from medgan_jax.baselines import one_answer
+from medgan_jax.configuration import ExperimentConfig
+from medgan_jax.data import parts
+from medgan_jax.data.adaptation import open_adaptation_parts, with_reinhard
+from medgan_jax.data.bags import bags
+from medgan_jax.data.needs import Needs
+from medgan_jax.data.pipeline import Data, Stream
+from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms, carry_matching
+from medgan_jax.losses import adversarial
+from medgan_jax.measures import bag_classification
+from medgan_jax.models.classifiers import FullyConvolutionalClassifier
+from medgan_jax.models.features import class_cross_entropy
+from medgan_jax.models.mlp import MLP
+from medgan_jax.phantoms.tissue import tissue_patch
+
+NEEDS = Needs(fields=("image", "label"), channels=3, domains=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ExperimentConfig):
+    size: int = 256  # of patches; this, widths, rates, batch and steps are not known
+    bag: int = 8  # patches of a slide in a batch
+    widths: tuple[int, ...] = (32, 64, 128, 128, 256)
+    judges: Literal["scores", "features"] = "scores"  # what D sees: the last layer, or the one before
+    hidden: tuple[int, ...] = (512, 512)  # of D
+    adversarial: float = 1.0
+    siamese: float = 0.1  # lambda_s; not known
+    batch_size: int = 16  # slides
+    source_rate: float = 1e-3
+    learning_rate: float = 2e-4  # of D and M_t, those of ADDA
+    beta1: float = 0.5
+    source_steps: int = 5000
+    steps: int = 5000
+    evaluate_every: int = 1000
+    phantoms: tuple[int, int, int] = (200, 20, 100)  # slides
+
+    @classmethod
+    def tiny(cls):
+        return cls(size=16, bag=2, widths=(4, 4), hidden=(4,), batch_size=8, source_steps=2, steps=2,
+                   evaluate_every=2, evaluation_cases=8, phantoms=(8, 8, 8))
+
+    @classmethod
+    def small(cls):
+        return cls(size=64, bag=4, widths=(16, 32, 48, 64), hidden=(64,), judges="features", source_steps=500,
+                   steps=400, evaluate_every=400, phantoms=(160, 8, 64))
+
+
+def models(config):
+    mapping = FullyConvolutionalClassifier(2, config.widths)
+    networks = {"M_s": mapping, "M_t": mapping, "D": MLP(1, config.hidden)}
+    return networks | ({"S": MLP(1, ())} if config.siamese else {})
+
+
+def seen(config, called):
+    """What D sees of a call's (scores, features)."""
+    return called[0] if config.judges == "scores" else called[1]
+
+
+def classification_loss(nets, batch, context):
+    """L_c of patches x_s, (N, H, W, 3) in [-1, 1], and their grades (N,)."""
+    scores, nets = nets.M_s.update(batch["source"])
+    loss = class_cross_entropy(scores, batch["label"])
+    return loss, Terms(nets, classification=loss)
+
+
+def discriminator_loss(config):
+    def loss(nets, batch, context):
+        """L_D: M_s on the source, which is fixed, against M_t on the target."""
+        source = nets.D(seen(config, nets.M_s.eval(batch["source"], features=True)))
+        target = nets.D(seen(config, nets.M_t.peek(batch["target"], features=True)))
+        right = 0.5 * ((source > 0).mean() + (target < 0).mean())
+        return adversarial.discriminator_cross_entropy(source, target), Terms(nets, domain_accuracy=right)
+
+    return loss
+
+
+def slide_loss(nets, features, bag):
+    """L_s of features (B * bag, F): neighbours in a bag are of one slide, those of the next bag are not."""
+    first, second = jnp.split(features.reshape(-1, bag // 2, 2, features.shape[-1]), 2, axis=2)
+    same, other = (nets.S(jnp.concatenate([first, each], -1).reshape(-1, 2 * features.shape[-1]))
+                   for each in (second, jnp.roll(second, 1, axis=0)))
+    return 0.5 * adversarial.discriminator_cross_entropy(same, other)
+
+
+def mapping_loss(config):
+    def loss(nets, batch, context):
+        """L_t: scores that D takes for those of the source, and features that tell slides apart."""
+        called, nets = nets.M_t.update(batch["target"], features=True)
+        score = nets.D(seen(config, called))
+        terms = {"adversarial": config.adversarial * adversarial.generator_non_saturating(score)}
+        if config.siamese:
+            terms["siamese"] = config.siamese * slide_loss(nets, called[1], config.bag)
+        return sum(terms.values()), Terms(nets, **terms)
+
+    return loss
+
+
+def start_from_source(previous, fresh):
+    """M_s goes on, and M_t starts as its copy."""
+    return {kind: {**trees, "M_t": jax.tree.map(jnp.copy, trees["M_s"])}
+            for kind, trees in carry_matching(previous, fresh).items()}
+
+
+def odds(network, x):
+    """Log-odds of a high grade for each patch of bags (B, bag, H, W, 3)."""
+    scores = network.eval(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], 2)
+    return scores[..., 1] - scores[..., 0]
+
+
+def grade(nets, batch, key):
+    """What M_t says of each patch, and what M_s says, of its own and of the source's colours."""
+    return {"score": odds(nets.M_t, batch["x"]), "source_score": odds(nets.M_s, batch["x"]),
+            "normalised_score": odds(nets.M_s, batch["normalised"])}
+
+
+def phantom(key, domain, *, size, bag):
+    slide, high = jax.random.fold_in(key, 1), jax.random.bernoulli(jax.random.fold_in(key, 2))
+    draw = functools.partial(tissue_patch, size=size, scanner=domain, malignant=high, slide=slide)
+    images = jax.vmap(lambda key: draw(key)["image"])(jax.random.split(key, bag))
+    return {"image": images, "label": high.astype(jnp.int32)}
+
+
+def data(config):
+    slides = open_adaptation_parts(
+        config.data.source, functools.partial(phantom, size=config.size, bag=config.bag), classes=2,
+        name=f"tissue_slides_{config.size}", counts=config.phantoms,
+        shape=(config.bag, config.size, config.size, 3), arranged=lambda part: bags(part, config.bag))
+    source = Stream(slides.source.train, config.batch_size, fields=("image", "label"))
+    both = {"source": source, "target": Stream(slides.target.train, config.batch_size, fields=("image",))}
+    test = with_reinhard(slides.target.test, slides.source.train)
+    return Data(source), Data(both, None, test, fields=("image", "label", "normalised"))
+
+
+def experiment(config):
+    source, both = data(config)
+    intensity = parts.symmetric_range(source.train.source)
+
+    def patches(bags):
+        return intensity.forward(bags).reshape(-1, *bags.shape[2:])
+
+    def prepare(batch, key):
+        if "normalised" in batch:
+            x, normalised = intensity.forward(batch["image"]), intensity.forward(batch["normalised"])
+            return {"x": x, "normalised": normalised, "label": batch["label"],
+                    "patch": x[:, 0], "patch_normalised": normalised[:, 0]}
+        labelled = batch.get("source", batch)
+        known = {"source": patches(labelled["image"]), "label": jnp.repeat(labelled["label"], config.bag)}
+        return known | ({"target": patches(batch["target"])} if "target" in batch else {})
+
+    networks, adam = models(config), functools.partial(optax.adam, b1=config.beta1)
+    first = Stage("source", {"M_s": networks["M_s"]},
+                  (Phase("M_s", ("M_s",), classification_loss, optax.adam(config.source_rate)),), source,
+                  config.source_steps, prepare)
+    turns = (Phase("D", ("D",), discriminator_loss(config), adam(config.learning_rate)),
+             Phase("M_t", ("M_t", "S")[: 1 + bool(config.siamese)], mapping_loss(config),
+                   adam(config.learning_rate)))
+    game = Stage("adaptation", networks, turns, both, config.steps, prepare, carry_over=start_from_source)
+    scores = ("", "source_", "normalised_")
+    return Experiment(
+        id="adv_da_histopathology", config=config, stages=(first, game), infer=grade,
+        metrics=tuple(each for name in scores for each in bag_classification(f"{name}score", "label", name)),
+        baseline=one_answer("one grade for all", *(f"{name}score" for name in scores), source="x", axes=2),
+        images=("patch", "patch_normalised"),
+        learning=(Bound("accuracy", ">=", "method", of="source_accuracy", plus=0.05),
+                  Bound("share", ">=", 0.35), Bound("share", "<=", 0.65)),
+        terms={"classification": "1", "adversarial": f"weight {config.adversarial:g}",
+               "siamese": f"lambda_s = {config.siamese:g}"},
+        unknowns=("widths, rates, batch, steps, size of patches", "lambda_s, and L_s as same slide or not",
+                  "negative pairs: the next slide of the batch"))
+
+
+if __name__ == "__main__":
+    raise SystemExit(cli.main_experiment(__spec__.name))
