@@ -41,7 +41,7 @@ def png_folders(root, size, *, folders, bits=8):
                 Image.fromarray(image(generator, size, bits)).save(place / f"s{number:03d}.png")
 
 
-def domains(root, size):
+def domains(root, size, channels=1):
     """`trainA/ trainB/ ...`, unpaired."""
     generator, number = np.random.default_rng(0), 0
     for part, count in PARTS.items():
@@ -49,7 +49,9 @@ def domains(root, size):
             (root / f"{part}{domain}").mkdir(parents=True)
             for _ in range(count):
                 number += 1
-                Image.fromarray(image(generator, size)).save(root / f"{part}{domain}" / f"s{number:03d}.png")
+                pixels = image(generator, size)
+                picture = Image.fromarray(pixels if channels == 1 else np.stack([pixels] * 3, -1))
+                picture.save(root / f"{part}{domain}" / f"s{number:03d}.png")
 
 
 def archives(root, size, *, masks=False):
@@ -63,6 +65,27 @@ def archives(root, size, *, masks=False):
         np.savez(root / f"{part}.npz", ids=np.array([f"{part}{n}" for n in range(count)]), **arrays)
 
 
+def paired_volumes(root, size):
+    """`train/A/sN.nii` and `train/B/sN.nii`, and so on: volumes of as many subjects."""
+    generator, number = np.random.default_rng(0), 0
+    for part, count in PARTS.items():
+        for _ in range(count):
+            number += 1
+            for folder in "AB":
+                place = root / part / folder
+                place.mkdir(parents=True, exist_ok=True)
+                volume = generator.integers(0, 1000, (size,) * 3).astype(np.int16)
+                nibabel.Nifti1Image(volume, np.eye(4)).to_filename(place / f"s{number:03d}.nii")
+
+
+def arrays(root, shape):
+    """`train.npz` and so on: images of this shape, complex ones (H, W, 2) or volumes (D, H, W, 1)."""
+    generator = np.random.default_rng(0)
+    for part, count in PARTS.items():
+        images = generator.uniform(0, 1, (count, *shape)).astype(np.float32)
+        np.savez(root / f"{part}.npz", ids=np.array([f"{part}{n}" for n in range(count)]), images=images)
+
+
 # Data of an experiment's own kind; the others train on their phantoms, as those of `PHANTOM` do in the run.
 DATA = {
     "dagan": lambda root, size: png_folders(root, size, folders=["images"], bits=16),
@@ -70,9 +93,19 @@ DATA = {
     "cyclegan": domains,
     "wgan_gp": archives,
     "anogan": lambda root, size: archives(root, size, masks=True),
+    "refinegan": lambda root, size: arrays(root, (size, size, 2)),
+    "mdcsrn_gan": lambda root, size: arrays(root, (*size, 1)),
+    "wgan_vgg_ldct": lambda root, size: png_folders(root, size, folders=["images", "targets"], bits=12),
+    "sharpness_aware_gan": lambda root, size: png_folders(root, size, folders=["images", "targets"], bits=12),
+    "va_gan": domains,
+    # Colour at full size; grey, and without the judge of pairs, in the run.
+    "staingan": lambda root, size: domains(root, size, channels=1 if size == 16 else 3),
+    "context_aware_gan": paired_volumes,
     "_template": archives,
 }
 PHANTOM = {"wgan_gp"}
+# Networks without a size that does not fit.
+ANY_SIZE = {"wgan_vgg_ldct"}
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +215,8 @@ def check_refused_predictions(name, workdir, size, root, capsys):
     generator = np.random.default_rng(5)
     odd = Image.fromarray(image(generator, size)).resize((size + 3, size + 5))
     colour = Image.fromarray(np.stack([image(generator, size)] * 3, axis=-1))
-    for kind, wrong in (("odd", odd), ("colour", colour)):
+    wrongs = {"colour": colour} if name in ANY_SIZE else {"odd": odd, "colour": colour}
+    for kind, wrong in wrongs.items():
         wrong.save(root / f"{kind}.png")
         places = ["--input", str(root / f"{kind}.png"), "--output", str(root / kind)]
         assert cli.main(["predict", EXPERIMENTS[name], "--workdir", str(workdir), *places]) == 2, kind
