@@ -32,7 +32,7 @@ from medgan_jax.data import parts
 from medgan_jax.data.augmentations import enlarged_crop
 from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.game import Experiment, Phase, Prediction, Stage, Terms
+from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial, consistency
 from medgan_jax.measures import image_fidelity, sample_distance
 from medgan_jax.models.patchgan import PatchGAN
@@ -146,7 +146,8 @@ def experiment(config):
         images=("A", "translation", "B", "cycle"),
         prediction=Prediction("A", "translation", lambda image: ranges["A"], output_intensity=ranges["B"]),
         terms={"adversarial": "1, both directions", "cycle": f"lambda = {config.cycle:g}, both directions",
-               "identity": f"mu lambda = {config.identity * config.cycle:g}, both directions"})
+               "identity": f"mu lambda = {config.identity * config.cycle:g}, both directions"},
+        learning=(Bound("psnr", ">=", "baseline", plus=2.0),) if paired else ())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from medgan_jax.data import parts
 from medgan_jax.data.augmentations import enlarged_crop
 from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.game import Experiment, Phase, Prediction, Stage, Terms
+from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial, pixel
 from medgan_jax.measures import image_fidelity
 from medgan_jax.models.patchgan import PatchGAN
@@ -145,7 +145,8 @@ def experiment(config):
         images=("A", "translation", "B"), image_ranges={"error": (0, 1)}, compare=("translation", "B"),
         prediction=Prediction("A", "translation", lambda image: ranges["A"], output_intensity=ranges["B"]),
         terms={"l1": f"lambda = {config.l1:g}", "adversarial": f"weight {config.adversarial:g}"},
-        unknowns=("dropout in the three innermost stages, as in the Torch code; the port skips the first",))
+        unknowns=("dropout in the three innermost stages, as in the Torch code; the port skips the first",),
+        learning=(Bound("psnr", ">=", "baseline", plus=3.0), Bound("psnr", ">=", "twin", plus=-1.0)))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from medgan_jax.data import parts
 from medgan_jax.data.intensity import Affine
 from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.game import Experiment, Phase, Prediction, Stage, Terms
+from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.inference.latent_search import search_latent
 from medgan_jax.inference.latents import Prior, draw_latents
 from medgan_jax.losses import adversarial
@@ -146,7 +146,8 @@ def experiment(config):
         prediction=Prediction("x", "residual", lambda image: intensity,
                               output_intensity=Affine(2 / (intensity.high - intensity.low), 0.0, "input")),
         terms={"adversarial": "1", "L_R": f"{1 - config.lam:g}, search", "L_D": f"{config.lam:g}, search"},
-        unknowns=("prior of z", "optimiser of the search: Adam with cosine decay", "layer f: the last of D"))
+        unknowns=("prior of z", "optimiser of the search: Adam with cosine decay", "layer f: the last of D"),
+        learning=(Bound("auc", ">=", "baseline", plus=0.05),))
 
 
 if __name__ == "__main__":

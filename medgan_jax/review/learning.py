@@ -99,7 +99,7 @@ def learn(identifier: str, module: str, workdir: pathlib.Path) -> dict:
     config = method.preset("small")
     if not method.factory(config).learning:
         raise UserError(f"{identifier} declares no bounds: give its Experiment some `learning`")
-    began = time.perf_counter()
+    began, code_before = time.perf_counter(), present_fingerprint(module)
     place = ["--workdir", str(workdir)]
     if config.twin() is not None:
         _command("train", module, "--preset", "small", "--twin", *place)
@@ -114,7 +114,7 @@ def learn(identifier: str, module: str, workdir: pathlib.Path) -> dict:
         "holds": all(each["holds"] for each in held),
         "seconds": round(time.perf_counter() - began, 1),
         "command": f"python -m medgan_jax.review.learning {identifier}",
-        "code": fingerprint(module, measured["configuration"]["config"]),
+        "code": code_before,
     }
 
 
