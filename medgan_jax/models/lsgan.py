@@ -10,11 +10,11 @@ from medgan_jax.models.sizes import Sizes, in_words
 
 
 class LSGANGenerator(nn.Module):
-    """Latent vectors (B, Z) -> images (B, size, size, channels) in [-1, 1] (Mao et al. 2017, figure for LSUN).
+    """Latent vectors (B, Z) -> images (B, size, size, channels) in [-1, 1] (Mao et al. 2017, for LSUN).
 
-    A dense layer makes maps of 4 `base` channels and a sixteenth of the size (7x7 of 112x112); then transposed
-    convolutions with batch normalisation and ReLU, of 4, 4, 4, 4, 2 and 1 times `base` channels and strides
-    2, 1, 2, 1, 2, 2; and a last one of stride 1 with tanh.
+    A dense layer makes maps of 4 `base` channels and a sixteenth of the size (7x7 of 112x112); then come
+    transposed convolutions with batch normalisation and ReLU, of 4, 4, 4, 4, 2 and 1 times `base` channels
+    and strides 2, 1, 2, 1, 2, 2; and a last one of stride 1 with tanh.
     """
 
     size: int = 112

@@ -93,11 +93,13 @@ class ConditionalMLP(nn.Module):
     def __call__(self, x: jax.Array, c: jax.Array, *, train: bool) -> jax.Array:
         x_pieces, c_pieces, pieces = self.pieces
         settings = dict(activation=self.activation, kernel_init=self.kernel_init)
-        of_x = Hidden(self.width, x_pieces, name="layer_x", **settings)(x.reshape(x.shape[0], -1), train=train)
+        x = x.reshape(x.shape[0], -1)
+        of_x = Hidden(self.width, x_pieces, name="layer_x", **settings)(x, train=train)
         of_c = Hidden(self.condition_width, c_pieces, name="layer_c", **settings)(c, train=train)
         x = jnp.concatenate([of_x, of_c], axis=-1)
         for number, width in enumerate(self.widths):
-            x = Hidden(width, pieces, dropout=self.dropout, name=f"layer_{number}", **settings)(x, train=train)
+            layer = Hidden(width, pieces, dropout=self.dropout, name=f"layer_{number}", **settings)
+            x = layer(x, train=train)
         return head(self, x, train)
 
 

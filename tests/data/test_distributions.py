@@ -25,13 +25,14 @@ def test_points_are_drawn_from_equal_gaussians_on_a_circle():
 
 def test_parts_share_no_point_and_name_the_ring():
     ring = parts.open_ring("phantom", counts=(8, 8, 8))
-    drawn = [np.stack([part[i]["point"] for i in range(8)]) for part in (ring.train, ring.validation, ring.test)]
+    every = (ring.train, ring.validation, ring.test)
+    drawn = [np.stack([part[index]["point"] for index in range(8)]) for part in every]
     assert len(np.unique(np.concatenate(drawn), axis=0)) == 24
     assert ring.train.name == "phantom:ring_8"
 
 
 def test_a_folder_holds_no_ring(tmp_path):
-    with pytest.raises(UserError, match="say --config.form image"):
+    with pytest.raises(UserError, match=r"say --config\.form image"):
         parts.open_ring(str(tmp_path), counts=(8, 8, 8))
 
 
@@ -45,5 +46,5 @@ def test_lesions_of_a_folder_need_classes(tmp_path):
         np.savez(tmp_path / f"{part}.npz", images=images, labels=np.arange(6) % 2)
     opened = parts.open_lesions(str(tmp_path), size=16, classes=2, counts=(8, 8, 8))
     assert {int(opened.train[index]["label"]) for index in range(len(opened.train))} <= {0, 1}
-    with pytest.raises(UserError, match="say --config.classes 3"):
+    with pytest.raises(UserError, match=r"say --config\.classes 3"):
         parts.open_lesions("phantom", size=16, classes=2, counts=(8, 8, 8))

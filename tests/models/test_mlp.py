@@ -42,8 +42,9 @@ def test_condition_and_input_are_joined_after_a_layer_each():
     network = ConditionalMLP(2, width=3, condition_width=4, widths=(5,), pieces=(2, 3, 1))
     x, c = jnp.ones((6, 2, 2)), jnp.ones((6, 4))
     outputs, variables = jax.eval_shape(lambda: network.init_with_output(KEY, x, c, train=False))
-    kernels = {name: layer["dense"]["kernel"].shape for name, layer in variables["params"].items() if name != "head"}
-    assert kernels == {"layer_x": (4, 3 * 2), "layer_c": (4, 4 * 3), "layer_0": (7, 5)}
+    names = ("layer_x", "layer_c", "layer_0")
+    layers = {name: variables["params"][name]["dense"]["kernel"].shape for name in names}
+    assert layers == {"layer_x": (4, 3 * 2), "layer_c": (4, 4 * 3), "layer_0": (7, 5)}
     assert outputs.shape == (6, 2)
 
 
