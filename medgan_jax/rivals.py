@@ -29,7 +29,14 @@ class Rival:
 
 
 def dcgan_rival(
-    size: int, *, image: str, channels: int, base: int, latent: int, learning_rate: float, coarsest: int = 0
+    size: int,
+    *,
+    image: str,
+    channels: int,
+    base: int,
+    learning_rate: float,
+    latent: int = 100,
+    coarsest: int = 0,
 ) -> Rival:
     """DCGAN (Radford et al. 2016) for the batch's field `image` `(B, size, size, channels)` in [-1, 1].
 
@@ -73,17 +80,25 @@ def lapgan_rival(
     image: str,
     channels: int,
     base: int,
-    latent: int,
     learning_rate: float,
     coarsest: int,
+    latent: int = 100,
 ) -> Rival:
     """LAPGAN (Denton et al. 2015) for the batch's field `image`: a DCGAN at `coarsest`, details above it."""
-    coarse = dcgan_rival(size, image=image, channels=channels, base=base, latent=latent,
-                         learning_rate=learning_rate, coarsest=coarsest)
+    coarse = dcgan_rival(
+        size,
+        image=image,
+        channels=channels,
+        base=base,
+        latent=latent,
+        learning_rate=learning_rate,
+        coarsest=coarsest,
+    )
     sides = sides_up_to(size, coarsest)[1:]
     networks, phases = dict(coarse.networks), list(coarse.phases)
     for side in sides:
-        networks |= {f"lapgan_{side}_G": DetailGenerator(base), f"lapgan_{side}_D": DetailDiscriminator(side, base)}
+        networks[f"lapgan_{side}_G"] = DetailGenerator(base)
+        networks[f"lapgan_{side}_D"] = DetailDiscriminator(side, base)
         phases += _detail_phases(size, side, image, optax.adam(learning_rate, b1=0.5))
 
     def sample(nets, key, count):
@@ -121,4 +136,3 @@ def _detail_phases(size: int, side: int, image: str, optimizer) -> tuple[Phase, 
 
 def _noise_map(key: jax.Array, l: jax.Array) -> jax.Array:
     return jax.random.uniform(key, (*l.shape[:-1], 1), l.dtype, -1.0)
-

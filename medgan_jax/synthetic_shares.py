@@ -1,0 +1,71 @@
+"""Classifiers that differ in the share of generated images among those that they learn from.
+
+What synthetic images are worth is a curve over that share, at an equal number of batches of one size: from
+classic training, share 0, to training on generated images alone, share 1 (TSTR, Esteban et al. 2017). All are
+tested on real images. `evaluation.downstream` compares finished sets of images; here the generators belong to
+the game.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from medgan_jax.game import Baseline, Metric, Networks
+from medgan_jax.measures import balanced_accuracy
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticShares:
+    """One classifier for each of `shares`, all of the same `network`, of images of `classes`.
+
+    network: images -> logits (B, K). rows: images of each class in a batch.
+    """
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    shares: tuple[float, ...]
+    rows: int
+
+    @property
+    def names(self) -> dict[str, float]:
+        """Names of the classifiers, with the share in per cent, and their shares."""
+        return {f"C_{round(100 * share)}": share for share in self.shares}
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The classifiers by name."""
+        return dict.fromkeys(self.names, self.network)
+
+    def batch(self, share: float, real: Mapping[str, jax.Array], synthetic: Mapping[str, jax.Array]):
+        """Images of all classes, of which the `share` is synthetic, and their class numbers.
+
+        real, synthetic: `rows` images or more of each class.
+        """
+        count = round(share * self.rows)
+        mixed = [(synthetic[each][:count], real[each][count : self.rows]) for each in self.classes]
+        images = [part for pair in mixed for part in pair]
+        return jnp.concatenate(images), jnp.repeat(jnp.arange(len(self.classes)), self.rows)
+
+    def predicted(self, nets: Networks, x: jax.Array) -> dict[str, jax.Array]:
+        """The class numbers (B,) that every classifier gives images `x`."""
+        return {name: nets[name].eval(x).argmax(-1) for name in self.names}
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """`balanced_accuracy_0` and so on, against the batch's `label`."""
+        return tuple(
+            balanced_accuracy(f"balanced_accuracy{name[1:]}", name, "label", len(self.classes))
+            for name in self.names
+        )
+
+    @property
+    def baseline(self) -> Baseline:
+        """The first class, whatever the image `x`."""
+
+        def apply(fitted, batch, key):
+            return dict.fromkeys(self.names, jnp.zeros(len(batch["x"]), jnp.int32))
+
+        return Baseline(f"always {self.classes[0]}", apply)
