@@ -35,7 +35,8 @@ class Citation:
 
     def __str__(self) -> str:
         year = "" if str(self.year) in self.venue else f", {self.year}"
-        return f"{self.authors}. {self.title}. {self.venue}{year}."
+        title = self.title if self.title.endswith("?") else f"{self.title}."
+        return f"{self.authors.rstrip('.')}. {title} {self.venue}{year}."
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,9 +44,9 @@ def page(title: str, content: Any, *, root: str, description: str, script: bool 
             [
                 tag("li", link(words, target, root))
                 for words, target in (
-                    ("Methods", "index.html#methods"),
                     ("Tree", "index.html#tree"),
                     ("Tables", "index.html#tables"),
+                    ("Methods", "index.html#methods"),
                     ("The review", "review.html"),
                 )
             ],

@@ -1,7 +1,7 @@
 """Layered drawing of a directed graph: which column a node stands in, in which order, and where edges run.
 
-The method of Sugiyama: nodes stand right of what they read, long edges pass through places kept free for
-them, and the order in each column follows the mean place of the neighbours.
+The method of Sugiyama: nodes stand right of what they read, long edges pass through places kept free,
+together where they come from one node, and the order in each column follows the mean place of the neighbours.
 """
 
 import dataclasses
@@ -86,8 +86,9 @@ def _with_passages(layers, edges, column_of):
     for start, end in edges:
         chain = [start]
         for number in range(column_of[start] + 1, column_of[end]):
-            name = f"{start} -> {end} @ {number}"
-            layers[number].append(name)
+            name = f"{start} @ {number}"
+            if name not in layers[number]:
+                layers[number].append(name)
             chain.append(name)
         chain.append(end)
         if column_of[start] < column_of[end]:

@@ -42,7 +42,7 @@ def method_page(
         _trail(subject),
         tag("h1", entry.name),
         tag("p", badges(subject), class_="badges"),
-        tag("p", entry.citation, class_="citation"),
+        tag("p", _citation(entry), class_="citation"),
         _contents(subject),
         section("In the review", _facts(subject, everyone), id="facts"),
         *_game(subject),
@@ -58,13 +58,13 @@ def method_page(
     return page(entry.name, content, root=ROOT, description=description)
 
 
-def badges(subject: Subject) -> list[Markup]:
-    """Whether the row is implemented and measured, in words."""
+def badges(subject: Subject) -> Markup:
+    """Whether the row is implemented and measured, and what went wrong, in words."""
     found = [badge("implemented", "yes") if subject.entry.implemented else badge("not implemented yet", "no")]
-    found.append(badge("measured", "yes") if subject.measured else badge("not measured", "no"))
-    failed = [each for each in subject.measurements if not each.metrics]
-    found += [badge("a run failed", "warn")] if failed or subject.trouble else []
-    return [item for each in found for item in (each, " ")]
+    found += [badge("measured", "yes")] if subject.measured else []
+    found += [badge("a run failed", "warn")] if any(each.failures for each in subject.measurements) else []
+    found += [badge("cannot be described", "warn")] if subject.trouble else []
+    return joined(found, " ")
 
 
 def _trail(subject: Subject) -> Markup:
@@ -107,8 +107,7 @@ def _facts(subject: Subject, everyone: Sequence[Subject]) -> Markup:
     entry = subject.entry
     known = {
         "Id": tag("code", entry.id),
-        "Place": [entry.place, " · ", link("table", table_file(subject.table_name), ROOT)],
-        "Citation": _citation(entry),
+        "Place": [entry.place, " · ", link("its table", table_file(subject.table_name), ROOT)],
     }
     if isinstance(entry, catalogue.Method):
         names = {each.entry.id: each.entry.name for each in everyone}
@@ -131,7 +130,7 @@ def _facts(subject: Subject, everyone: Sequence[Subject]) -> Markup:
     else:
         users = [each.entry for each in everyone if entry.id in getattr(each.entry, "base_models", ())]
         known |= {
-            "Equations, as printed": [tag("p", typeset(each), class_="equation") for each in entry.equations],
+            "Equations, misprints mended": [tag("p", typeset(each), class_="equation") for each in entry.equations],
             "Used by": joined([link(each.name, method_file(each.id), ROOT) for each in users]),
         }
     return definitions(known)

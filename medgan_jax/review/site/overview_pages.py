@@ -14,7 +14,7 @@ from medgan_jax.review.site.subjects import Subject, application_words
 
 
 def front_page(subjects: Sequence[Subject]) -> str:
-    """Counts, search over all rows, tree and tables."""
+    """Counts, tree, tables, and search over all rows."""
     review = catalogue.review()
     content = [
         tag("h1", "GANs for medical images"),
@@ -27,9 +27,13 @@ def front_page(subjects: Sequence[Subject]) -> str:
             class_="lead",
         ),
         _counts(subjects),
+        tag(
+            "div",
+            section("Tree of the review", _tree(subjects), id="tree"),
+            section("Tables of the review", _tables(subjects), id="tables"),
+            class_="halves",
+        ),
         section("Methods", _search(subjects), _rows(subjects), id="methods"),
-        section("Tree of the review", _tree(subjects), id="tree"),
-        section("Tables of the review", _tables(subjects), id="tables"),
         section(
             "Data",
             tag("p", "All numbers of this site: ", tag("a", "data.json", href="data.json"), "."),
@@ -155,7 +159,7 @@ def _row(subject: Subject, headings: Sequence[str], names: dict[str, str]) -> Ma
         joined(bases) or values.NONE,
         ", ".join(subject.losses) or values.NONE,
         _place(entry),
-        badges(subject)[:-1],
+        badges(subject),
         values.headline(measured, entry.reported) if measured else values.NONE,
     ]
     labelled = [
@@ -285,7 +289,7 @@ def table_page(name: str, subjects: Sequence[Subject]) -> str:
             link(entry.name, method_file(entry.id), "../"),
             _published_lines(entry),
             _measured_lines(each),
-            badges(each)[:-1],
+            badges(each),
         ]
         body.append(cells)
     shown = html_table(
