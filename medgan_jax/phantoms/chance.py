@@ -30,8 +30,12 @@ class Chance:
         subject_key, self._noise_key = jax.random.split(key)
         shapes = {name: (count, *(spans + 3,) * len(shape)) for name, (spans, count) in fields.items()}
         lengths = [*numbers.values(), *(int(np.prod(each)) for each in shapes.values())]
-        parts = jnp.split(jax.random.normal(subject_key, (sum(lengths),)), np.cumsum(lengths[:-1]))
+        deviates = settled(jax.random.normal(subject_key, (sum(lengths),)))
+        parts = jnp.split(deviates, np.cumsum(lengths[:-1]))
         self._numbers = dict(zip(numbers, parts, strict=False))
+        uniform = settled(jax.scipy.stats.norm.cdf(deviates[: sum(numbers.values())]))
+        starts = np.cumsum(lengths[: len(numbers)])[:-1]
+        self._uniform = dict(zip(numbers, jnp.split(uniform, starts), strict=False))
         drawn = zip(shapes.items(), parts[len(numbers) :], strict=True)
         self._coefficients = {name: part.reshape(each) for (name, each), part in drawn}
         self._shape = shape
@@ -42,7 +46,7 @@ class Chance:
 
     def uniform(self, part: str) -> jax.Array:
         """The same numbers as `normal`, made uniform in (0, 1)."""
-        return jax.scipy.stats.norm.cdf(self._numbers[part])
+        return self._uniform[part]
 
     def field(self, name: str) -> jax.Array:
         """`(count, *shape)` smooth random fields of about zero mean and unit variance."""
@@ -51,6 +55,17 @@ class Chance:
     def noise(self, *shape: int) -> jax.Array:
         """White standard normal noise of any shape; every call gives the beginning of the same draw."""
         return jax.random.normal(self._noise_key, shape)
+
+
+def settled(numbers: jax.Array) -> jax.Array:
+    """The same numbers `(N,)`, computed once.
+
+    The compiler repeats elementwise work in each place that uses it, the making of random numbers in a
+    hundred places, but it does not look through a product with a matrix.
+    """
+    side = 128
+    rows = jnp.pad(numbers, (0, -len(numbers) % side)).reshape(-(-len(numbers) // side), side)
+    return jnp.matmul(rows, np.eye(side, dtype=np.float32), precision="highest").ravel()[: len(numbers)]
 
 
 def spline_fields(coefficients: jax.Array, shape: tuple[int, ...]) -> jax.Array:

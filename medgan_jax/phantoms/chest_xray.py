@@ -395,7 +395,7 @@ def _centroid(mask: jax.Array) -> jax.Array:
 
 def _organ_task(key: jax.Array) -> dict[str, jax.Array]:
     """Lungs and heart in radiographs with disease, framed as portable ones are."""
-    drawn = chest_xray(key, 96, framing=2.4)
+    drawn = chest_xray(key, 96, framing=2.8)
     organs = [drawn["labels"] == label for label in (RIGHT_LUNG, LEFT_LUNG, HEART)]
     return {"input": drawn["image"], "target": jnp.stack(organs, axis=-1).astype(jnp.float32)}
 

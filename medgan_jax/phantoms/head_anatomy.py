@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medgan_jax.phantoms.chance import spline_basis
+from medgan_jax.phantoms.chance import settled, spline_basis
 
 AIR, SCALP, SKULL, CSF, CORTEX, WHITE_MATTER, DEEP_GREY, VENTRICLE, LESION = range(9)
 LABELS = {
@@ -78,7 +78,7 @@ class HeadChance:
 
     def __init__(self, key: jax.Array, grid: int):
         sizes = [count * (knots + 3) ** 2 for knots, count in FIELDS.values()]
-        deviates = jax.random.normal(key, (SCALARS + sum(sizes),))
+        deviates = settled(jax.random.normal(key, (SCALARS + sum(sizes),)))
         self._scalars, *parts = jnp.split(deviates, np.cumsum([SCALARS, *sizes[:-1]]))
         self._used = 0
         self._fields = {
@@ -95,7 +95,7 @@ class HeadChance:
 
     def uniform(self, count: int) -> jax.Array:
         """`(count,)` numbers uniform in (0, 1)."""
-        return jax.scipy.stats.norm.cdf(self.normal(count))
+        return settled(jax.scipy.stats.norm.cdf(self.normal(count)))
 
     def field(self, name: str) -> jax.Array:
         """A random field `(N, N)` of about unit variance, as smooth as `FIELDS` says."""

@@ -142,11 +142,18 @@ def shares(covers: Iterable[tuple[jax.Array, str]]) -> dict[str, jax.Array]:
 
     What is left to none is air. Values of a modality times shares, summed, are its image.
     """
-    left, found = 1.0, {}
-    for cover, tissue in reversed(list(covers)):
-        found[tissue] = found.get(tissue, 0.0) + left * cover
-        left = left * (1 - cover)
-    return found | {"air": found.get("air", 0.0) + left}
+    covers = list(covers)
+    tissues = list(dict.fromkeys(["air", *(tissue for _, tissue in covers)]))
+    belongs = jnp.array([[tissue == each for _, tissue in covers] for each in tissues], jnp.float32)
+    stacked = jnp.stack([cover for cover, _ in covers])
+
+    # A loop, because unrolled the compiler computes every cover again for each that lies below it.
+    def below(left: jax.Array, cover: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return left * (1 - cover), left * cover
+
+    left, seen = jax.lax.scan(below, jnp.ones_like(stacked[0]), stacked, reverse=True)
+    parts = dict(zip(tissues, jnp.tensordot(belongs, seen, axes=1, precision="highest"), strict=True))
+    return parts | {"air": parts["air"] + left}
 
 
 def mixture(values: Sequence[Mapping[str, jax.Array]], parts: Mapping[str, jax.Array]) -> jax.Array:

@@ -110,7 +110,7 @@ def tissue_patch(
         "chromatin": (round(60 * spans) + 1, 2),
     }
     patch = _Patch(
-        Chance(key, {"patch": 10, **numbers}, fields, (size, size)),
+        Chance(key, {"patch": 10, **numbers, "shift": 4}, fields, (size, size)),
         jnp.asarray(malignant, jnp.float32),
         jax.random.normal(slide_key, (12,)),
         field,
@@ -139,6 +139,7 @@ class _Glands:
         chance, malignant = patch.chance, patch.malignant
         spread, open_, filled, fused, *_ = chance.normal("patch")
         self.shift = jax.scipy.stats.norm.cdf(chance.normal("patch")[4:6])
+        self.hole_shift = chance.uniform("shift")[:2]
         parts = chance.normal("glands").reshape(10, -1)
         self.cells = patch.cells(GLAND_SPACING_UM)
         *place, taken = jax.scipy.stats.norm.cdf(parts[:3])
@@ -192,7 +193,8 @@ class _Glands:
 
     def lumen_at(self, points: jax.Array, depth: jax.Array) -> jax.Array:
         """Depth in lumina: what the epithelium leaves of a gland, or holes punched into sheets."""
-        holes = mosaic.near(points / HOLE_SPACING_UM, self.holes, self.patch.cells(HOLE_SPACING_UM))
+        places = points / HOLE_SPACING_UM + self.hole_shift
+        holes = mosaic.near(places, self.holes, self.patch.cells(HOLE_SPACING_UM))
         holes = HOLE_SPACING_UM * holes.inside.max(0)
         return jnp.where(self.patch.malignant > 0, jnp.minimum(holes, depth - 5), depth - self.height)
 
@@ -206,9 +208,10 @@ class _Nuclei:
         self.cells = patch.cells(NUCLEUS_SPACING_UM)
         parts = chance.normal("nuclei").reshape(15, -1)
         *place, chosen, kind, divides = jax.scipy.stats.norm.cdf(parts[:5])
-        centre = NUCLEUS_SPACING_UM * (
-            jnp.asarray(mosaic.corners(self.cells)) + 0.15 + 0.7 * jnp.stack(place, -1)
-        )
+        # Without a shift of the lattice the mean of many patches would show it.
+        shift = chance.uniform("shift")[2:]
+        centre = jnp.asarray(mosaic.corners(self.cells)) + 0.15 + 0.7 * jnp.stack(place, -1)
+        centre = NUCLEUS_SPACING_UM * (centre - shift)
         depth, uphill = _slope(lambda points: glands.at(points)[0], centre)
         lumen = glands.lumen_at(centre, depth)
         # Benign nuclei move to the base of the epithelium, where they form one layer.
@@ -245,8 +248,13 @@ class _Nuclei:
         radius, stretch = jnp.where(dividing, 2.5, radius), jnp.where(dividing, 2.6, stretch)
         lobes = jnp.where(round_, 0.02, jnp.where(malignant > 0, 0.07, 0.03))[:, None] * parts[9:13].T
         shown = jnp.where(epithelial | stromal | dividing, radius, -1.0)
+        self.centre = centre
         self.outlines = mosaic.Outlines(
-            centre / NUCLEUS_SPACING_UM, jnp.minimum(shown / NUCLEUS_SPACING_UM, 0.62), stretch, angle, lobes
+            centre=centre / NUCLEUS_SPACING_UM + shift,
+            radius=jnp.minimum(shown / NUCLEUS_SPACING_UM, 0.62),
+            stretch=stretch,
+            angle=angle,
+            lobes=lobes,
         )
         self.dividing, self.red = dividing, red
         pale = jnp.where(epithelial, jnp.where(malignant > 0, 0.66, 0.58), 0.30) + 0.12 * parts[13]
@@ -256,7 +264,8 @@ class _Nuclei:
         self.nucleolus = epithelial * ~round_ * ~dividing * (0.25 + 0.55 * malignant)
         points = mosaic.pixel_places(chance.field("warp").shape[-1], 1) * patch.field
         ragged = 0.25 * jnp.moveaxis(chance.field("fibre")[:2], 0, -1)
-        self.near = mosaic.near((points + ragged) / NUCLEUS_SPACING_UM, self.outlines, self.cells)
+        places = (points + ragged) / NUCLEUS_SPACING_UM + shift
+        self.near = mosaic.near(places, self.outlines, self.cells)
         first, depth, _ = self.near.best()
         self.depth = NUCLEUS_SPACING_UM * depth
         self.site = self.near.chosen(first)
@@ -327,7 +336,7 @@ def _paint(patch: _Patch, glands: _Glands, nuclei: _Nuclei) -> tuple[jax.Array, 
 
 def _masks(patch: _Patch, nuclei: _Nuclei, labels: jax.Array, size: int) -> dict[str, jax.Array]:
     mask = (labels == NUCLEUS) | (labels == MITOSIS)
-    centre = nuclei.outlines.centre * NUCLEUS_SPACING_UM
+    centre = nuclei.centre
     seen = jnp.zeros(nuclei.red.shape, bool).at[nuclei.site.reshape(-1)].max(mask.reshape(-1))
     return {
         "nuclei_mask": mask,
@@ -383,21 +392,20 @@ def _gland_task(key: jax.Array) -> dict[str, jax.Array]:
     return {"input": drawn["image"], "target": drawn["gland_mask"][..., None].astype(jnp.float32)}
 
 
-def _colour_task(key: jax.Array) -> dict[str, jax.Array]:
-    """One laboratory's colours from grey; the same slide throughout, since grey does not tell which it was.
+def _stain_task(key: jax.Array) -> dict[str, jax.Array]:
+    """How much of either stain is where, from a grey image of one slide: dark are nuclei, red cells and fibres.
 
     From one laboratory to the other is no task here: paired, most of it is a table of colours by nature.
     """
-    slide = jax.random.key(4)
-    grey = staining.grey(tissue_patch(key, slide=slide)["image"])
-    return {"input": grey, "target": tissue_patch(key, slide=slide, noise=0)["image"]}
+    drawn = tissue_patch(key, slide=jax.random.key(4))
+    return {"input": staining.grey(drawn["image"]), "target": drawn["concentrations"]}
 
 
 TASKS = (
     Task("tissue_grade", "classification", _grade_task),
     Task("tissue_nuclei", "segmentation", _nuclei_task),
     Task("tissue_glands", "segmentation", _gland_task),
-    Task("tissue_colour", "translation", _colour_task),
+    Task("tissue_stains", "translation", _stain_task),
 )
 
 
