@@ -249,7 +249,7 @@ def test_the_keyboard_reaches_the_search_and_a_method(browser, site):
     assert browser.evaluate("document.activeElement.id") == "search"
     browser.open((site / "index.html").as_uri())
     passed = []
-    for _ in range(40):
+    for _ in range(60):
         browser.press("Tab")
         passed.append(
             browser.evaluate("document.activeElement.id || document.activeElement.getAttribute('href')")

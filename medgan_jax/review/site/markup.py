@@ -70,7 +70,11 @@ def table(
             cells[0] = tag("th", row[0], scope="row")
         body.append(tag("tr", cells))
     inner = tag(
-        "table", tag("caption", caption), tag("thead", head), tag("tbody", body), class_=class_ or None
+        "table",
+        tag("caption", tag("span", caption)),
+        tag("thead", head),
+        tag("tbody", body),
+        class_=class_ or None,
     )
     return scrolling(inner, caption)
 

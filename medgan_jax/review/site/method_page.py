@@ -130,7 +130,9 @@ def _facts(subject: Subject, everyone: Sequence[Subject]) -> Markup:
     else:
         users = [each.entry for each in everyone if entry.id in getattr(each.entry, "base_models", ())]
         known |= {
-            "Equations, misprints mended": [tag("p", typeset(each), class_="equation") for each in entry.equations],
+            "Equations, misprints mended": [
+                tag("p", typeset(each), class_="equation") for each in entry.equations
+            ],
             "Used by": joined([link(each.name, method_file(each.id), ROOT) for each in users]),
         }
     return definitions(known)

@@ -102,7 +102,7 @@ def _search(subjects: Sequence[Subject]) -> Markup:
                 id="search",
                 name="search",
                 autocomplete="off",
-                placeholder="name, task, author, loss, data …",
+                placeholder="name, task, author, loss, data … (press / to come here)",
             ),
             class_="wide",
         ),
@@ -163,7 +163,8 @@ def _row(subject: Subject, headings: Sequence[str], names: dict[str, str]) -> Ma
         values.headline(measured, entry.reported) if measured else values.NONE,
     ]
     labelled = [
-        tag("td", cell, data_label=heading) for heading, cell in zip(headings[1:], cells, strict=True)
+        tag("td", cell, data_label=heading, class_="none" if cell == values.NONE else None)
+        for heading, cell in zip(headings[1:], cells, strict=True)
     ]
     reference = "" if entry.ref is None else tag("span", f" [{entry.ref}]", class_="reference")
     first = tag("th", link(entry.name, method_file(entry.id), ""), reference, scope="row")
