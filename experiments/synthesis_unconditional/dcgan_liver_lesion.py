@@ -10,7 +10,6 @@ One DCGAN for each class c learns from augmented lesions, then a classifier from
 
 A classifier C_s is trained for each share s of synthetic images, on batches of one size: s = 0 is classic
 augmentation alone, s = 1 synthetic images alone. All are tested on real images.
-
 Data: 182 lesions (53 cysts, 64 metastases, 65 haemangiomas), not public, in three folds; here as many phantom
 patches for training, or a folder with three classes. Synthetic images come from the training part alone.
 Published: no value in the review; accuracy 78.6 % with classic augmentation, 85.7 % with synthetic images.
@@ -62,7 +61,6 @@ class Config(ExperimentConfig):
     momentum: float = 0.9  # not the paper's
     classifier_steps: int = 18750  # 150 epochs of 8000 images
     evaluate_every: int = 3750
-    evaluation_cases: int = 60
     phantoms: tuple[tuple[int, int, int], int, int] = ((53, 64, 65), 60, 600)  # training: of each class
 
     @classmethod
@@ -151,8 +149,8 @@ def experiment(config):
     adam = optax.adam(config.learning_rate, b1=0.5)
     turns = tuple(Phase(f"{player}_{each}", (f"{player}_{each}",), loss(each), adam)
                   for each in CLASSES for player, loss in (("D", discriminator_loss), ("G", generator_loss)))
-    descent = optax.sgd(config.classifier_rate, config.momentum)
-    learn = Phase("classifiers", tuple(learners.names), classifier_loss(config), descent)
+    learn = Phase("classifiers", tuple(learners.names), classifier_loss(config),
+                  optax.sgd(config.classifier_rate, config.momentum))
     generators = {name: network for name, network in models(config).items() if name.startswith("G")}
     gans = Stage("gans", models(config), turns, gan_cases, config.steps, prepare)
     learning = Stage("classifiers", {**generators, **learners.networks}, (learn,), cases,

@@ -119,7 +119,6 @@ def rivals(config):
 
 
 def phantom(key, *, size):
-    """A lesion of some kind; one of less than 32 pixels is a larger one in the small."""
     choice, key = jax.random.split(key)
     kind, side = jax.random.choice(choice, len(FREQUENCIES), p=np.array(FREQUENCIES)), max(size, 32)
     image = dermoscopy_image(key, side, kind=kind)["image"]
