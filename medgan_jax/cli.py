@@ -168,6 +168,20 @@ class ReportArguments:
 
 
 @dataclasses.dataclass(frozen=True)
+class AuditArguments:
+    """Options of `audit`.
+
+    workdir: of the run, or of several seeds' runs; its folder `twin` is asked, too. output: folder of
+    audit.json and audit.html; empty for the work directory. cases: number of test cases. json: print JSON.
+    """
+
+    workdir: str = ""
+    output: str = ""
+    cases: int = 32
+    json: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Method:
     """An experiment module that was found and imported. entry: its row of the review, None if it has none."""
 
@@ -509,6 +523,29 @@ def report_command(argv: list[str]) -> None:
     print(build.report(pathlib.Path(arguments.output), results, preset=arguments.preset))
 
 
+def audit_command(argv: list[str]) -> None:
+    """What a trained run may be trusted with: intensities, consistency, lesions, spread, attribution."""
+    method, argv = _take_method(argv, "audit", AuditArguments())
+    program = f"{PROGRAM} audit {method.id}"
+    words = f"{method.headline} {audit_command.__doc__} The configuration is read from the run."
+    arguments = parse(AuditArguments(), argv, program=program, description=words)
+    _need(arguments.workdir, "audit", "--workdir DIR")
+    config, options = _stored_run(method, RunOptions(workdir=arguments.workdir))
+    from medgan_jax.review import audit, audit_page
+    from medgan_jax.training.workdir import write_json
+    from medgan_jax.training.writers import writing
+
+    workdir = pathlib.Path(arguments.workdir)
+    seeds = range(options.seed, options.seed + options.seeds)
+    found = audit.audit_run(method.factory, config, config.twin(), workdir, seeds, arguments.cases)
+    output = pathlib.Path(arguments.output or workdir)
+    with writing(output / "audit.html"):
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "audit.json", found)
+        (output / "audit.html").write_text(audit_page.page(found, workdir / "comparison.png"))
+    _print_json(found) if arguments.json else print(output / "audit.html")
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "list": list_command,
     "describe": describe_command,
@@ -517,6 +554,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "predict": predict_command,
     "data": data_command,
     "reproduce": reproduce_command,
+    "audit": audit_command,
     "report": report_command,
 }
 

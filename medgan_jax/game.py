@@ -578,6 +578,7 @@ class Experiment:
         batch) whose absolute difference is shown as "error".
     terms: what each loss term is and its weight, in words, for `describe`.
     unknowns: what the paper does not say and the project chose.
+    forward: (output image, prepared batch) -> what would be measured of it, such as k-space at the mask; for audits.
     learning: what a run of the `small` preset on phantoms must show; see `medgan_jax.review.learning`.
     """
 
@@ -599,6 +600,7 @@ class Experiment:
     terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unknowns: tuple[str, ...] = ()
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    forward: Callable[[jax.Array, Batch], jax.Array] | None = None
     learning: tuple[Bound, ...] = ()
 
     def __post_init__(self):

@@ -39,7 +39,7 @@ from medgan_jax.measures import image_fidelity
 from medgan_jax.models.dagan import dagan_discriminator
 from medgan_jax.models.unet import dagan_unet
 from medgan_jax.perceptual import FeatureOptions, perceptual_features
-from medgan_jax.physics import masks
+from medgan_jax.physics import fourier, masks
 
 NEEDS = Needs(channels=1)
 
@@ -146,6 +146,7 @@ def experiment(config):
         early_stopping=EarlyStopping("nmse_dagan", config.patience), compare=("reconstruction", "target"),
         images=("zero_filled", "reconstruction", "target"), image_ranges={"error": (0, 0.4)},
         prediction=Prediction("zero_filled", "reconstruction", intensity=parts.magnitude_range),
+        forward=lambda image, batch: fourier.undersample((image[..., 0] + 1) / 2, mask),
         terms={"image": f"alpha = {config.alpha:g}", "frequency": f"beta = {config.beta:g}",
                "perceptual": f"gamma = {config.gamma:g}", "adversarial": f"weight {config.adversarial:g}"},
         notes={"features": features.name, "mask": masks.describe_mask(config.mask, config.rate, mask)},
