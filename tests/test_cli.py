@@ -105,7 +105,6 @@ def test_help_names_every_command(run):
     status, out, _ = run("--help")
     assert status == 0
     assert all(f"  {command}" in out for command in cli.COMMANDS)
-    assert "reproduce" not in out
 
 
 def test_unknown_command_lists_the_known_ones(mistake):
