@@ -54,14 +54,16 @@ def domains(root, size, channels=1):
                 picture.save(root / f"{part}{domain}" / f"s{number:03d}.png")
 
 
-def archives(root, size, *, masks=False):
-    """`train.npz` and so on, with masks of which every second one is empty."""
+def archives(root, size, *, masks=False, classes=0):
+    """`train.npz` and so on, with masks of which every second one is empty, or with labels."""
     generator = np.random.default_rng(0)
     for part, count in PARTS.items():
         arrays = {"images": np.stack([image(generator, size) for _ in range(count)])}
         if masks:
             arrays["masks"] = np.zeros((count, size, size), np.uint8)
             arrays["masks"][::2, 2:6, 2:6] = 1
+        if classes:
+            arrays["labels"] = np.arange(count) % classes
         np.savez(root / f"{part}.npz", ids=np.array([f"{part}{n}" for n in range(count)]), **arrays)
 
 
@@ -101,6 +103,10 @@ DATA = {
     # Colour at full size; grey, and without the judge of pairs, in the run.
     "staingan": lambda root, size: domains(root, size, channels=1 if size == 16 else 3),
     "context_aware_gan": paired_volumes,
+    "lapgan": lambda root, size: archives(root, size, classes=4),
+    "pgan": lambda root, size: archives(root, size, classes=4),
+    "dcgan_liver_lesion": lambda root, size: archives(root, size, classes=3),
+    "pggan_skin_lesion": lambda root, size: arrays(root, (size, size, 3)),
     "_template": archives,
 }
 PHANTOM = {"wgan_gp"}

@@ -64,8 +64,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def tiny(cls):
-        return cls(size=16, first=8, base=32, widest=4, latent=4, phase_images=8, batches=(8,), batch_size=8,
-                   steps=2, evaluate_every=2, evaluation_cases=16, phantoms=(16, 16, 16))
+        return cls(size=8, base=16, widest=4, latent=4, phase_images=8, batches=(8,), batch_size=8, steps=2,
+                   evaluate_every=2, evaluation_cases=16, phantoms=(16, 16, 16))
 
     @classmethod
     def small(cls):

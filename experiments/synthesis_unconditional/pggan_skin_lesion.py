@@ -58,6 +58,7 @@ class Config(ExperimentConfig):
     batches: tuple[int, ...] = (128, 128, 128, 64, 32, 16)  # at 4, 8, ...
     batch_size: int = 8  # at the last resolution
     steps: int = 150_000  # at the last resolution: 600000 images fading in and as many more
+    rivals: tuple[str, ...] = ("dcgan", "lapgan")
     rival_base: int = 64
     rival_rate: float = 2e-4
     coarsest: int = 64  # side at which LAPGAN starts
@@ -67,9 +68,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def tiny(cls):
-        return cls(size=16, first=8, base=32, widest=4, latent=4, phase_images=8, batches=(8,), batch_size=8,
-                   steps=2, rival_base=4, coarsest=8, evaluate_every=2, evaluation_cases=8,
-                   phantoms=(8, 8, 8))
+        return cls(size=8, base=16, widest=4, latent=4, phase_images=8, batches=(8,), batch_size=8, steps=2,
+                   rivals=("dcgan",), rival_base=4, evaluate_every=2, evaluation_cases=8, phantoms=(8, 8, 8))
 
     @classmethod
     def small(cls):
@@ -114,15 +114,15 @@ def generator_loss(level):
 
 def rivals(config):
     settings = dict(image="x", channels=3, base=config.rival_base, learning_rate=config.rival_rate)
-    return {"dcgan": dcgan_rival(config.size, **settings),
-            "lapgan": lapgan_rival(config.size, coarsest=config.coarsest, **settings)}
+    made = {"dcgan": functools.partial(dcgan_rival, config.size),
+            "lapgan": functools.partial(lapgan_rival, config.size, coarsest=config.coarsest)}
+    return {name: made[name](**settings) for name in config.rivals}
 
 
 def phantom(key, *, size):
     choice, key = jax.random.split(key)
     kind, side = jax.random.choice(choice, len(FREQUENCIES), p=np.array(FREQUENCIES)), max(size, 32)
-    image = dermoscopy_image(key, side, kind=kind)["image"]
-    return {"image": average_pool(image[None], side // size)[0]}
+    return {"image": average_pool(dermoscopy_image(key, side, kind=kind)["image"][None], side // size)[0]}
 
 
 def data(config):

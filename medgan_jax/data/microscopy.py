@@ -11,7 +11,7 @@ import jax
 from medgan_jax.data.parts import Counts, open_parts, require_image
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.data.sources import PhantomSource
-from medgan_jax.phantoms.cells import nuclei_image, spheroid_image, transparent_cells
+from medgan_jax.phantoms.cells import SMALLEST, nuclei_image, spheroid_image, transparent_cells
 
 KINDS = {
     "fluorescence": functools.partial(nuclei_image, sites=4),
@@ -22,11 +22,16 @@ KINDS = {
 
 
 def cells_of_any_kind(key: jax.Array, *, size: int) -> dict[str, jax.Array]:
-    """`image` `(size, size, 1)` in [0, 1] of one of `KINDS`, each as likely, and its number as `label`."""
+    """`image` `(size, size, 1)` in [0, 1] of one of `KINDS`, each as likely, and its number as `label`.
+
+    Less than 16 pixels are larger images in the small.
+    """
     choice, key = jax.random.split(key)
     label = jax.random.randint(choice, (), 0, len(KINDS))
-    draws = [functools.partial(_image, draw, size) for draw in KINDS.values()]
-    return {"image": jax.lax.switch(label, draws, key), "label": label}
+    factor = -(-SMALLEST // size)
+    draws = [functools.partial(_image, draw, factor * size) for draw in KINDS.values()]
+    image = jax.lax.switch(label, draws, key).reshape(size, factor, size, factor, 1)
+    return {"image": image.mean((1, 3)), "label": label}
 
 
 def _image(draw, size, key):
