@@ -70,7 +70,7 @@ def test_every_row_and_every_table_has_a_page(pages):
 def test_every_link_leads_to_a_file_of_the_folder_and_to_a_place_in_it(site, pages):
     for name, page in pages.items():
         targets = [*page.attributes("href"), *page.attributes("src")]
-        for target in (each for each in targets if not each.startswith(("https://", "data:,"))):
+        for target in (each for each in targets if not each.startswith(("http://", "https://", "data:,"))):
             path, _, place = target.partition("#")
             file = (site / name).parent / urllib.parse.unquote(path) if path else site / name
             assert file.is_file() and file.resolve().is_relative_to(site.resolve()), (name, target)

@@ -15,6 +15,7 @@ from medgan_jax.review.site.frame import method_file, table_file
 from medgan_jax.review.site.markup import file_name
 from medgan_jax.review.site.measurements import LEARNING, Measurement
 from medgan_jax.review.site.subjects import Subject, gather
+from medgan_jax.training.run import use_compilation_cache
 
 ASSETS = ("style.css", "script.js")
 FRONT, DATA = "index.html", "data.json"
@@ -23,6 +24,7 @@ FRONT, DATA = "index.html", "data.json"
 def report(output: pathlib.Path, results: Sequence[pathlib.Path], *, preset: str = "paper") -> pathlib.Path:
     """Makes the site in `output` from result folders and committed records; returns its front page."""
     _check(output)
+    use_compilation_cache()
     measured = measurements.by_experiment(measurements.all_measurements(results))
     subjects = gather(catalogue.entries(), measured, preset=preset, stale=is_stale)
     return write(output, subjects)
