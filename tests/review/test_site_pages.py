@@ -8,6 +8,7 @@ import itertools
 import json
 import pathlib
 import re
+import tomllib
 import urllib.parse
 
 import pytest
@@ -223,6 +224,11 @@ def test_a_row_that_is_not_implemented_says_so(pages):
         assert "not implemented yet" in text and "Not implemented yet, so nothing is measured." in text
 
 
+def test_doubts_stand_beside_what_is_printed(pages):
+    for name in ("tables/table12.html", "methods/dagan.html"):
+        assert "The unit of time is ambiguous" in pages[name].text
+
+
 def test_a_failed_run_and_a_game_that_cannot_be_described_say_why(pages):
     assert "Seed 0 failed: " + HOSTILE in "".join(pages["methods/refinegan.html"].texts)
     assert "cannot be described" in pages["methods/pix2pix.html"].text
@@ -261,6 +267,12 @@ def test_kinds_of_image():
     assert {word for each in found for word in each.split(", ")} <= set(subjects.KINDS_OF_IMAGE) | {
         "Endo-microscopy"
     }
+
+
+def test_style_and_script_are_part_of_the_package():
+    project = tomllib.loads((records.ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["medgan_jax.review.site"]
+    assert all(any(pathlib.PurePath(name).match(pattern) for pattern in patterns) for name in build.ASSETS)
 
 
 # --- folders ---

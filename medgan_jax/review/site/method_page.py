@@ -313,7 +313,13 @@ def _prose(text: str) -> list:
 def _published(entry: catalogue.Entry) -> Markup:
     if not entry.reported:
         return tag("p", "The review prints no value for this row.", class_="notice")
-    return values.published_table(entry.reported)
+    doubts = tag(
+        "p",
+        "Not all of it can be taken as printed: see ",
+        tag("a", "inconsistencies", href="#inconsistencies"),
+        ".",
+    )
+    return escaped([values.published_table(entry.reported), doubts if entry.inconsistencies else ""])
 
 
 def _measured(subject: Subject, pictures: Mapping[int, Sequence[str]]) -> list[Markup]:

@@ -340,7 +340,8 @@ def _published_lines(entry: catalogue.Entry) -> Markup | str:
                 tag("small", f" {each.note}") if each.note else "",
             ]
         )
-    return items(lines, class_="plain")
+    doubts = [tag("small", "Beware: ", each) for each in entry.inconsistencies]
+    return items([*lines, *doubts], class_="plain")
 
 
 def _measured_lines(subject: Subject) -> Markup | str:
