@@ -18,7 +18,7 @@ def fit_pca_gaussian(batches: Iterable[np.ndarray], components: int = 64) -> dic
     rows = images.reshape(len(images), -1)
     mean = rows.mean(0)
     _, singular, directions = np.linalg.svd(rows - mean, full_matrices=False)
-    kept = min(components, len(images) - 1)
+    kept = min(components, len(images) - 1, rows.shape[1])
     scaled = directions[:kept] * singular[:kept, None] / math.sqrt(len(images) - 1)
     shape = images.shape[1:]
     return {
