@@ -69,7 +69,7 @@ def settled(numbers: jax.Array) -> jax.Array:
 
 
 def spline_fields(coefficients: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Cubic B-splines `(count, *shape)` of coefficients `(count, spans + 3, ...)`; unit ones give unit variance."""
+    """Cubic B-splines `(count, *shape)` of coefficients `(count, spans + 3, ...)`, their variance kept."""
     field = coefficients
     for axis, (size, number) in enumerate(zip(shape, coefficients.shape[1:], strict=True), start=1):
         basis = spline_basis(size, number - 3)
@@ -79,7 +79,7 @@ def spline_fields(coefficients: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 @functools.cache
 def spline_basis(size: int, spans: int) -> np.ndarray:
-    """Uniform cubic B-splines `(size, spans + 3)` at pixel centres, scaled to a mean variance of one an axis."""
+    """Uniform cubic B-splines `(size, spans + 3)` at pixel centres, of a mean variance of one an axis."""
     place = (np.arange(size) + 0.5) / size * spans
     offset = np.abs(place[:, None] - (np.arange(spans + 3) - 1))
     near = 2 / 3 - offset**2 + offset**3 / 2

@@ -6,9 +6,9 @@ and histogram have the same distribution in both classes: only how the parts are
 At the border the nodule touches the chest wall, from which a threshold cannot separate it.
 
 The field of view is 50 mm; lengths are in halves of it (25 mm). The population (mean, SD): nodule 6 (1)
-mm in radius, within 6 mm of the middle, axes 10 % apart, lobes 5 %; 10 to 14 strands 6.5 (1.3) mm long and
-0.9 mm in radius; lung -850 (25) HU with 5 vessels; nodule 30 (20) HU; noise 20 HU. Window: level -400,
-width 1400.
+mm in radius, anywhere within 10 mm of the middle along each axis, axes 10 % apart, lobes 5 %; 10 to 14
+strands 6.5 (1.3) mm long and 0.9 mm in radius; lung -850 (25) HU with 5 vessels; nodule 30 (20) HU; noise
+20 HU. Window: level -400, width 1400.
 """
 
 import jax
@@ -23,6 +23,8 @@ BENIGN, MALIGNANT = range(2)
 LABELS = {"benign": BENIGN, "malignant": MALIGNANT}
 FIELD_OF_VIEW_MM = 50.0
 STRANDS, VESSELS = 14, 5
+# How far from the middle of a nodule the middle of a strand that passes by may lie.
+FARTHEST = 0.66
 
 NUMBERS = {
     "nodule": 8,
@@ -73,7 +75,7 @@ def _draw(key, malignant, shape, border, noise):
     chance = Chance(key, NUMBERS, FIELDS, shape)
     smooth, fine = chance.field("smooth"), chance.field("fine")
     place = [axis + jnp.zeros(shape) for axis in grid(shape)]
-    centre = [0.24 * jnp.tanh(each) for each in chance.normal("nodule")[:rank]]
+    centre = [0.8 * each - 0.4 for each in chance.uniform("nodule")[:rank]]
     radius = 0.24 * jnp.exp(0.16 * jnp.clip(chance.normal("nodule")[3], -2, 2))
     nodule = _nodule(chance, place, centre, radius, fine[0])
     wall = _wall(chance, place, centre, radius, border) + 0.02 * smooth[0]
@@ -116,11 +118,13 @@ def _strands(chance: Chance, place, centre, radius, malignant, rank: int) -> jax
     towards = numbers[:rank] / jnp.linalg.norm(numbers[:rank], axis=0)
     length = 0.26 * jnp.exp(0.2 * numbers[6])
     joined = 0.8 * radius * towards
-    # Those that pass by lie anywhere but in the nodule, and do not point at it.
-    place_of = 1.9 * jax.scipy.stats.norm.cdf(numbers[3 : 3 + rank]) - 0.95 - jnp.stack(centre)[:, None]
-    away = jnp.linalg.norm(place_of, axis=0) + 1e-6
-    outwards = place_of / away
-    place_of = outwards * jnp.maximum(away, 1.15 * radius + 0.5 * length)
+    # Those that pass by lie as near as spicules reach, so that the mean image tells no class, but do not
+    # point at the nodule.
+    outwards = numbers[3 : 3 + rank] / jnp.linalg.norm(numbers[3 : 3 + rank], axis=0)
+    nearest = 1.15 * radius + 0.25 * length
+    outermost = jnp.square(FARTHEST / nearest) - 1
+    away = nearest * jnp.sqrt(1 + jnp.maximum(outermost, 0) * jax.scipy.stats.norm.cdf(numbers[7]))
+    place_of = outwards * away
     aside = towards - outwards * jnp.sum(towards * outwards, axis=0)
     aside = aside / (jnp.linalg.norm(aside, axis=0) + 1e-6)
     # Spicules overlap each other and the nodule; those that pass by are shorter, to show as much tissue.

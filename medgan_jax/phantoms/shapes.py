@@ -46,7 +46,7 @@ def ellipsoid(
 def segment(
     coordinates: Coordinates, start: Sequence[float], end: Sequence[float]
 ) -> tuple[jax.Array, jax.Array]:
-    """Unsigned distance to a straight piece between two points, and the nearest point's place on it, 0 to 1."""
+    """Unsigned distance to the straight piece between two points, and the nearest place on it, 0 to 1."""
     along = [b - a for a, b in zip(start, end, strict=True)]
     offsets = [axis - a for axis, a in zip(coordinates, start, strict=True)]
     length = sum(part * part for part in along) + 1e-12
@@ -82,7 +82,7 @@ def _difference(size: int) -> np.ndarray:
 
 
 def paint(drawn: jax.Array, inside: jax.Array, value: jax.Array | float, softness: float) -> jax.Array:
-    """`drawn` with `value` where the signed distance `inside` is positive; borders `softness` wide are shared."""
+    """`drawn` with `value` where the signed distance `inside` is positive; borders are `softness` wide."""
     cover = jnp.clip(0.5 + inside / softness, 0, 1)
     cover = cover.reshape(cover.shape + (1,) * (jnp.ndim(drawn) - cover.ndim))
     return drawn + cover * (value - drawn)

@@ -393,7 +393,7 @@ def _gland_task(key: jax.Array) -> dict[str, jax.Array]:
 
 
 def _stain_task(key: jax.Array) -> dict[str, jax.Array]:
-    """How much of either stain is where, from a grey image of one slide: dark are nuclei, red cells and fibres.
+    """How much of either stain is where, from grey images of one slide: nuclei and red cells are dark alike.
 
     From one laboratory to the other is no task here: paired, most of it is a table of colours by nature.
     """
