@@ -1,13 +1,12 @@
 """The picture of a game holds every network, phase and term, and no box lies on another."""
 
-import dataclasses
 import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from medgan_jax.review.site import diagram, layers
+from medgan_jax.review.site import diagram, layers, subjects
 from medgan_jax.review.site.dataflow import Call, Turn
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -142,10 +141,7 @@ def test_a_circle_of_edges_ends():
 
 
 def test_stages_of_one_kind_differ_in_size_alone(toy_game):
-    from medgan_jax.review.site import subjects
-
     stage = toy_game.facts["stages"][0]
     assert subjects.kind_of_stage(stage) == subjects.kind_of_stage({**stage, "steps": 99, "name": "later"})
     other = {**stage, "phases": stage["phases"][:1]}
     assert list(subjects.representatives([stage, {**stage, "steps": 5}, other]).values()) == [1, 2]
-    assert dataclasses.is_dataclass(subjects.Game)

@@ -16,7 +16,7 @@ import pytest
 from medgan_jax import cli
 from medgan_jax.errors import UserError
 from medgan_jax.review import catalogue, records
-from medgan_jax.review.site import build, equations, markup, measurements, subjects
+from medgan_jax.review.site import build, equations, markup, measurements, method_page, subjects
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" <b>"
 EMPTY = markup.VOID
@@ -346,8 +346,6 @@ def test_the_command_describes_without_training(tmp_path, monkeypatch, capsys, t
 
 def test_a_stale_record_is_marked(all_subjects, site):
     subject = next(each for each in all_subjects if each.entry.id == "dagan")
-    from medgan_jax.review.site import method_page
-
     old = dataclasses.replace(subject, stale=frozenset({subject.measurements[0].origin}))
     assert "has changed since" in method_page.method_page(old, all_subjects, {})
     assert "has changed since" not in method_page.method_page(subject, all_subjects, {})
