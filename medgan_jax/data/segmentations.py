@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from medgan_jax.data import parts
+from medgan_jax.data.fitting import fitted
 from medgan_jax.data.parts import Counts, Parts
 from medgan_jax.phantoms.chest_xray import HEART, LEFT_LUNG, RIGHT_LUNG, chest_xray
 from medgan_jax.phantoms.fundus import fundus_image
@@ -21,7 +22,7 @@ def open_gliomas(source: str, *, size: int, modalities: tuple[str, ...], counts:
     """`image` (H, W, modalities) and `mask` (H, W, 1): 0 none, 1 oedema, 2 core, 3 enhancing."""
     draw = functools.partial(_glioma, size=size, modalities=modalities)
     opened = parts.open_parts(source, draw, name=f"head_tumour_{'_'.join(modalities)}_{size}", counts=counts)
-    return _checked(parts.fitted(opened, size), size, image=len(modalities), mask=1)
+    return _checked(fitted(opened, size), size, image=len(modalities), mask=1)
 
 
 def _glioma(key: jax.Array, size: int, modalities: tuple[str, ...]) -> dict[str, jax.Array]:
@@ -38,7 +39,7 @@ def open_chests(source: str, *, size: int, framing: float, counts: Counts) -> Pa
     """
     draw = functools.partial(_chest, size=size, framing=framing)
     opened = parts.open_parts(source, draw, name=f"chest_organs_{size}_{framing:g}", counts=counts)
-    opened = parts.fitted(opened, size, channels=1)
+    opened = fitted(opened, size, channels=1)
     given = {} if source == "phantom" else opened.train[0]
     return _checked(opened, size, image=1, mask=given["mask"].shape[-1] if "mask" in given else 1)
 
@@ -51,13 +52,13 @@ def _chest(key: jax.Array, size: int, framing: float) -> dict[str, jax.Array]:
 
 
 def open_glands(source: str, *, size: int, channels: int, field: float, counts: Counts) -> Parts:
-    """`image` (H, W, channels), in colour (3) or grey (1), and `label` (H, W, 1) with a number for each object.
+    """`image` (H, W, channels), in colour (3) or grey (1), and `label` (H, W, 1), a number for each object.
 
     field: width of phantoms in micrometres.
     """
     draw = functools.partial(_glands, size=size, channels=channels, field=field)
     opened = parts.open_parts(source, draw, name=f"tissue_glands_{size}_{channels}_{field:g}", counts=counts)
-    return _checked(parts.fitted(opened, size, channels=channels), size, image=channels, label=1)
+    return _checked(fitted(opened, size, channels=channels), size, image=channels, label=1)
 
 
 def _glands(key: jax.Array, size: int, channels: int, field: float) -> dict[str, jax.Array]:
@@ -73,7 +74,7 @@ def open_retinas(
     names = {"vessels": vessels, "field_of_view": field_of_view}
     draw = functools.partial(_retina, size=size, channels=channels, **names)
     opened = parts.open_parts(source, draw, name=f"fundus_disc_{size}_{channels}", counts=counts)
-    return _checked(parts.fitted(opened, size), size, image=channels, **{vessels: 1, field_of_view: 1})
+    return _checked(fitted(opened, size), size, image=channels, **{vessels: 1, field_of_view: 1})
 
 
 def _retina(
