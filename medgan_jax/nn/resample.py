@@ -1,5 +1,6 @@
 """Changes of size: resizing, cropping, pooling, and convolutions that enlarge."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -65,9 +66,23 @@ def average_pool(x: jax.Array, factor: Ints = 2) -> jax.Array:
 
 
 def max_pool(x: jax.Array, factor: Ints = 2) -> jax.Array:
-    """Maxima of `x` (B, *S, C) over blocks: (B, *(S / factor), C); sizes must be multiples of the factor."""
-    split = _split(x, _factors(x, factor))
-    return jnp.max(split, tuple(range(2, split.ndim - 1, 2)))
+    """Maxima of `x` (B, *S, C) over blocks: (B, *(S / factor), C); sizes must be multiples of the factor.
+
+    The gradient goes to the first of equal maxima, as in PyTorch.
+    """
+    factors = _factors(x, factor)
+    split = _split(x, factors)
+    for axis, f in reversed(list(enumerate(factors))):
+        place = 2 + 2 * axis
+        rows = (jax.lax.index_in_dim(split, k, place, keepdims=False) for k in range(f))
+        split = functools.reduce(_larger, rows)
+    return split
+
+
+def _larger(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The maximum. The gradient of `jnp.max` looks for the maximum among values that XLA may compute anew and
+    round otherwise: where it finds none, it is 0 / 0."""
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
 def blur_pool(x: jax.Array, factor: Ints = 2) -> jax.Array:

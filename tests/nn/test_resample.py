@@ -106,3 +106,12 @@ def test_enlarging_layers_in_two_and_three_dimensions(module):
 def test_sizes_that_do_not_fit_are_refused(call):
     with pytest.raises(ValueError, match=r"factor|multiples"):
         call(image((1, 6, 8, 3)))
+
+
+def test_the_gradient_of_a_maximum_goes_to_one_pixel_of_each_block():
+    x = jnp.zeros((1, 4, 6, 2)).at[0, 1, 1, 0].set(1.0)
+    slope = np.asarray(jax.grad(lambda x: resample.max_pool(x).sum())(x))
+    assert slope[0, 1, 1, 0] == 1
+    blocks = slope.reshape(1, 2, 2, 3, 2, 2).sum((2, 4))
+    assert (blocks == 1).all() and set(np.unique(slope)) == {0, 1}
+    assert np.isnan(resample.max_pool(x.at[0, 3, 5, 1].set(jnp.nan))[0, 1, 2, 1])
