@@ -176,7 +176,7 @@ def difference_of_gaussians(
 
     def response(image, width):
         image = image[..., channel, None]
-        return blur(image, 3 * width, (1, 2)) - blur(image, width, (1, 2))
+        return blur(image, 3 * width, (-3, -2)) - blur(image, width, (-3, -2))
 
     def fit(batches):
         total = np.zeros(len(widths))
