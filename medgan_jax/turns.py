@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from medgan_jax.game import Context
 
@@ -16,7 +17,7 @@ def in_blocks(first: int, second: int, *, alone: int = 0) -> tuple[When, When]:
         played = context.step - alone
         return (played < 0) | (played % (first + second) < first)
 
-    return is_first, lambda context: ~is_first(context)
+    return is_first, lambda context: jnp.logical_not(is_first(context))
 
 
 def after_tuning(*, warm: int, every: int, long: int) -> When:
