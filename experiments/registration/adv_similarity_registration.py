@@ -76,7 +76,7 @@ class Config(ExperimentConfig):
     @classmethod
     def small(cls):
         return cls(shape=(64, 64), down=(16, 32, 32), up=(32, 32, 32), critic=(16, 16, 32), strides=(2, 1, 1),
-                   smooth=5.0, labels=14, batch_size=8, learning_rate=1e-3, steps=1000, evaluate_every=250,
+                   smooth=5.0, labels=14, batch_size=8, learning_rate=1e-3, steps=800, evaluate_every=200,
                    evaluation_cases=32, phantoms=(400, 32, 64))
 
     def twin(self):

@@ -76,8 +76,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=32, patch=16, base=8, kernel=5, widths=(8, 16, 32), dense=(32,), folds=2, window=24,
-                   stride=8, batch_size=6, learning_rate=2e-3, steps=200, evaluate_every=100,
+        return cls(size=32, patch=16, base=8, kernel=5, widths=(8, 16, 32), dense=(32,), folds=2, window=40,
+                   stride=32, batch_size=6, learning_rate=2e-3, steps=200, evaluate_every=100,
                    evaluation_cases=8, phantoms=(48, 8, 16))
 
     def twin(self):

@@ -69,13 +69,13 @@ class Config(ExperimentConfig):
 
     @classmethod
     def tiny(cls):
-        return cls(size=16, base=4, latent=4, critic=(4, 4), turn=1, batch_size=8, steps=2, segmenter=4,
+        return cls(size=32, base=2, latent=4, critic=(4, 4), turn=1, batch_size=8, steps=2, segmenter=4,
                    segmenter_steps=2, evaluate_every=1, evaluation_cases=8, phantoms=(8, 8, 8))
 
     @classmethod
     def small(cls):
         return cls(size=64, base=16, latent=32, critic=(16, 32, 64), dropout=0.1, turn=1, batch_size=8,
-                   learning_rate=1e-3, steps=500, segmenter_steps=200, evaluate_every=100,
+                   learning_rate=1e-3, steps=400, segmenter_steps=200, evaluate_every=100,
                    evaluation_cases=32, phantoms=(400, 32, 64))
 
 
