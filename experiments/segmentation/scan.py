@@ -69,8 +69,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=64, widths=(8, 16, 32), pretraining=300, critic_first=50, learning_rate=2e-3,
-                   steps=750, evaluate_every=50, evaluation_cases=32, phantoms=(128, 32, 64))
+        return cls(size=64, widths=(8, 16, 32), pretraining=200, critic_first=40, learning_rate=2e-3,
+                   steps=540, evaluate_every=50, evaluation_cases=24, phantoms=(120, 24, 48))
 
     def twin(self):
         return dataclasses.replace(self, lam=0.0)

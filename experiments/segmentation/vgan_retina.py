@@ -76,8 +76,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=64, base=8, pools=3, epoch=30, batch_size=8, learning_rate=2e-3, steps=600,
-                   evaluate_every=60, evaluation_cases=16, phantoms=(80, 16, 40))
+        return cls(size=64, base=8, pools=3, epoch=25, batch_size=8, learning_rate=2e-3, steps=500,
+                   evaluate_every=50, evaluation_cases=16, phantoms=(64, 16, 40))
 
     def twin(self):
         return dataclasses.replace(self, adversarial=0.0)
