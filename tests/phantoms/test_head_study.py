@@ -18,23 +18,37 @@ KEYS = jax.random.split(jax.random.key(11), NUMBER)
 QUICK = {"xla_backend_optimization_level": 0}
 
 
+# Of one program: whether ill, how much mass effect, whether by the second scanner.
+WAYS = {
+    "none": (False, 1.0, False),
+    "tumour": (True, 1.0, False),
+    "still": (True, 0.0, False),
+    "second": (False, 1.0, True),
+}
+
+
 @functools.cache
 def drawn():
-    """The same subjects healthy, ill, and under the second scanner; compiled as one program."""
+    """The same subjects healthy, ill, and under the second scanner."""
 
     def draw(key):
         study = functools.partial(head_study.head_study, key, SIZE)
-        return {
-            "none": study(modalities=EVERY),
-            "tumour": study(modalities=EVERY, disease="tumour"),
-            "still": study(modalities=("flair",), disease="tumour", mass_effect=0.0),
+
+        def tumour(way):
+            present, effect, second = way
+            options = {"present": present, "mass_effect": effect, "second_scanner": second}
+            return study(modalities=EVERY, disease="tumour", **options)
+
+        ways = [jnp.array(each) for each in zip(*WAYS.values(), strict=True)]
+        return jax.lax.map(tumour, ways), {
             "multiple_sclerosis": study(modalities=("t1", "flair", "myelin"), disease="multiple_sclerosis"),
             "contusion": study(modalities=("flair", "swi"), disease="contusion"),
-            "second": study(modalities=("t1", "flair"), second_scanner=True),
         }
 
     every = jax.jit(lambda keys: jax.lax.map(draw, keys), compiler_options=QUICK)
-    return jax.tree.map(np.asarray, every(KEYS))
+    tumours, others = jax.tree.map(np.asarray, every(KEYS))
+    ways = {name: {field: array[:, i] for field, array in tumours.items()} for i, name in enumerate(WAYS)}
+    return ways | others
 
 
 @functools.cache
