@@ -50,3 +50,24 @@ def test_a_loss_is_prototyped_from_the_first_cell_to_the_figure(tmp_path):
     # An untrained generator covers none.
     assert covered["gradient penalty"] >= 6
     assert any("image/png" in output.get("data", {}) for output in outputs(notebook))
+
+
+def printed(notebook):
+    return "".join(output.text for output in outputs(notebook) if output.output_type == "stream")
+
+
+def test_your_own_images_come_back_in_their_units_and_geometry(tmp_path):
+    text = printed(run(NOTEBOOKS / "bring_your_own_images.ipynb", tmp_path))
+    assert "shared by two parts: 0" in text
+    assert "same affine: True" in text and "same shape: True" in text
+    assert "input up to 1500.0 , output up to 1500" in text
+    assert "p00.nii.gz" in text, "the broken file is named"
+    assert "largest difference after writing and reading: 0.0 HU" in text
+
+
+def test_a_paper_becomes_an_experiment_that_gains_on_its_baseline(tmp_path):
+    text = printed(run(NOTEBOOKS / "from_a_paper_to_an_experiment.ipynb", tmp_path))
+    assert "library 0.255000, by hand 0.255000" in text
+    assert "network 'G' was updated but not returned" in text
+    measured = dict(re.findall(r"^(zero filling|game|twin) +PSNR ([0-9.]+)", text, re.MULTILINE))
+    assert float(measured["game"]) >= float(measured["zero filling"]) + 1
