@@ -17,7 +17,8 @@ Deviations: the code scores all four pairs of two slices; the loss is linear in 
 the same up to a factor. It scales terms by a rate that is 0.5 for any mask, adds 1000 E|x - S'_k| (`before`)
 and sums TV and F without norms; here weights are the paper's, of means. No prediction: files lack the phase.
 Published: SSIM 0.97 +- 0.01, PSNR 38.71 +- 2.57 dB, brain, 30 % of k-space. Other data give other values.
-`small`: minutes on two CPU cores. `paper`: not run by this project.
+`small`: minutes on two CPU cores; D, whose norms' scales are clipped as in the code, falls silent within 100
+steps, so that the twin without it does as well. `paper`: not run by this project.
 
     python -m experiments.reconstruction.refinegan --data.source FOLDER
 """
@@ -78,7 +79,7 @@ class Config(ExperimentConfig):
 
     @classmethod
     def tiny(cls):
-        return cls(size=32, base=4, levels=2, batch_size=8, steps=4, evaluate_every=2, evaluation_cases=8,
+        return cls(size=32, base=4, levels=1, batch_size=8, steps=4, evaluate_every=2, evaluation_cases=8,
                    phantoms=(8, 8, 8))
 
     @classmethod
