@@ -41,6 +41,7 @@ from medgan_jax.measures import class_recognition
 from medgan_jax.models.classifiers import PooledFeatures
 from medgan_jax.models.features import class_cross_entropy
 from medgan_jax.models.mlp import MLP
+from medgan_jax.nn.crops import turned
 from medgan_jax.nn.reversal import reverse_gradient
 from medgan_jax.phantoms.tissue import tissue_patch
 from medgan_jax.schedules import inverse_power, sigmoid_ramp
@@ -58,6 +59,7 @@ class Config(ExperimentConfig):
     classes: int = 2  # ten digits in the paper
     hidden: int = 100
     over_space: bool = False  # the mean of each map, for textures; digits keep their places
+    turn: bool = False  # patches by quarter turns and mirrored at random; not for digits
     adversarial: float = 1.0  # scale of lambda_p; 0 is the twin, which sees the source alone
     batch_size: int = 128
     learning_rate: float = 0.01
@@ -74,8 +76,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=64, widths=(16, 32, 48, 64), kernel=3, norm="batch", over_space=True, batch_size=64,
-                   learning_rate=0.02, steps=800, evaluate_every=400, phantoms=(800, 64, 320))
+        return cls(size=64, widths=(16, 32, 48, 64), kernel=3, norm="batch", over_space=True, turn=True,
+                   batch_size=64, learning_rate=0.02, steps=800, evaluate_every=400, phantoms=(800, 64, 320))
 
     def twin(self):
         return dataclasses.replace(self, adversarial=0.0)
@@ -136,9 +138,10 @@ def experiment(config):
     def prepare(batch, key):
         if "image" in batch:
             return {"x": intensity.forward(batch["image"]), "label": batch["label"]}
-        source, target = batch["source"]["image"], batch["target"]
-        return {"source": intensity.forward(source), "target": intensity.forward(target),
-                "label": batch["source"]["label"]}
+        x_s, x_t = (intensity.forward(each) for each in (batch["source"]["image"], batch["target"]))
+        if config.turn:
+            x_s, x_t = (turned(x, k) for x, k in zip((x_s, x_t), jax.random.split(key), strict=True))
+        return {"source": x_s, "target": x_t, "label": batch["source"]["label"]}
 
     descent = optax.sgd(inverse_power(config.learning_rate, config.steps), momentum=config.momentum)
     networks = models(config)

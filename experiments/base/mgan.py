@@ -82,8 +82,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=64, crop=64, features_base=12, base=16, patch=4, patch_step=2, batch_size=8,
-                   targets_steps=150, steps=300, evaluate_every=150, phantoms=(32, 8, 24))
+        return cls(size=64, crop=64, features_base=8, base=16, patch=4, patch_step=2, batch_size=8,
+                   targets_steps=120, steps=300, evaluate_every=150, phantoms=(24, 8, 24))
 
 
 def models(config, count):
@@ -164,15 +164,14 @@ def data(config):
     heads = parts.open_parts(config.data.source, counts=config.phantoms, name=f"head_t1_{config.size}",
                              phantom=functools.partial(phantom, size=config.size, channels=config.channels))
     parts.require_image(heads, channels=config.channels, size=config.size)
-    train = numbered(heads.train)
+    train, intensity = numbered(heads.train), parts.symmetric_range(heads.train)
     every, some = (Data(Stream(train, batch, fields=("image", "number")), heads.validation, heads.test,
                         fields=("image",)) for batch in (len(train), config.batch_size))
-    return every, some
+    return every, some, intensity
 
 
 def experiment(config):
-    every, cases = data(config)
-    intensity = parts.symmetric_range(cases.train.source)
+    every, cases, intensity = data(config)
     style = open_style(config.style, 2 * config.size, config.channels, smallest=config.crop)
 
     def prepare(batch, key):

@@ -5,10 +5,10 @@ hand: the objective is a reconstruction that keeps what they, and the review's f
 
 At each end of the heart, base and apex, two generators that share their first layers make slices that show
 it (G_1) and slices that do not (G_0). The discriminator is the classifier: d says whether a slice is real, c
-whether it shows the end, both of maps f. Slices x have a class y, slices u have none:
+whether it shows the end, both from F features f. Slices x have a class y, slices u have none:
 
     L_D = BCE(d(x, u), 1) + 1/2 sum_i BCE(d(G_i(z)), 0) + w_c [CE(c(x), y) + w_g 1/2 sum_i CE(c(G_i(z)), i)]
-    L_G = sum_i BCE(d(G_i(z)), 1) + w_c CE(c(G_i(z)), i) + w_f ||E f(x | y = i) - E f(G_i(z))||^2
+    L_G = sum_i BCE(d(G_i(z)), 1) + w_c CE(c(G_i(z)), i) + w_f / F ||E f(x | y = i) - E f(G_i(z))||^2
     L_C = BCE(C(f(x)), y)                                                        second stage, f is fixed
 
 A stack whose first slice is not basal misses its base (MBS); one whose last is not apical, its apex (MAS).
@@ -32,11 +32,9 @@ import optax
 from medgan_jax import cli
 from medgan_jax.baselines import one_answer
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data import parts
 from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.data.sources import split_validation
-from medgan_jax.data.stacks import as_found, draw_dropped, stack_ends
+from medgan_jax.data.stacks import as_found, draw_dropped, open_stack_ends
 from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms
 from medgan_jax.losses import adversarial, perceptual
 from medgan_jax.measures import binary_classification
@@ -92,12 +90,9 @@ def models(config):
     return {f"{kind}_{end}": network for kind, network in kinds.items() for end in ENDS}
 
 
-def d(outputs):
-    return outputs[:, 0]
-
-
-def c(outputs):
-    return outputs[:, 1:]
+def heads(outputs):
+    """d (B,) and c (B, 2) of what D gives."""
+    return outputs[:, 0], outputs[:, 1:]
 
 
 def joined(images):
@@ -111,14 +106,15 @@ def discriminator_loss(config, end):
         D, (x, u, y) = f"D_{end}", (batch[end][name] for name in "xuy")
         if not config.adversarial:
             outputs, nets = nets[D].update(x)
-            classes = config.w_c * class_cross_entropy(c(outputs), y)
+            classes = config.w_c * class_cross_entropy(heads(outputs)[1], y)
             return classes, Terms(nets, classes=classes)
         images, i = joined(nets[f"G_{end}"].peek(batch[end]["z"]))
         real, nets = nets[D].update(jnp.concatenate([x, u]))
         fake, nets = nets[D].update(images)
-        terms = {"adversarial": adversarial.discriminator_cross_entropy(d(real), d(fake)),
-                 "classes": config.w_c * class_cross_entropy(c(real)[: len(x)], y),
-                 "generated": config.w_c * config.w_g * class_cross_entropy(c(fake), i)}
+        (d_real, c_real), (d_fake, c_fake) = heads(real), heads(fake)
+        terms = {"adversarial": adversarial.discriminator_cross_entropy(d_real, d_fake),
+                 "classes": config.w_c * class_cross_entropy(c_real[: len(x)], y),
+                 "generated": config.w_c * config.w_g * class_cross_entropy(c_fake, i)}
         return sum(terms.values()), Terms(nets, **terms)
 
     return loss
@@ -130,12 +126,13 @@ def generator_loss(config, end):
         images, nets = nets[f"G_{end}"].update(batch[end]["z"])
         images, i = joined(images)
         fake, maps = nets[f"D_{end}"].peek(images, features=True)
+        d, c = heads(fake)
         # A mean over both generators is half of the sum.
-        terms = {"adversarial": 2 * adversarial.generator_non_saturating(d(fake)),
-                 "classes": 2 * config.w_c * class_cross_entropy(c(fake), i)}
+        terms = {"adversarial": 2 * adversarial.generator_non_saturating(d),
+                 "classes": 2 * config.w_c * class_cross_entropy(c, i)}
         if config.w_f:
             real = nets[f"D_{end}"].peek(batch[end]["x"], features=True)[1][-1]
-            terms["features"] = config.w_f * sum(
+            terms["features"] = config.w_f / real[0].size * sum(
                 perceptual.feature_mean_l2(made, real, chosen=batch[end]["y"] == k)
                 for k, made in enumerate(jnp.split(maps[-1], 2)))
         return sum(terms.values()), Terms(nets, **terms)
@@ -170,14 +167,12 @@ def phantom(key, *, size):
 
 
 def data(config):
-    stacks = parts.open_parts(config.data.source, functools.partial(phantom, size=config.size),
-                              name=f"cardiac_stack_{config.size}", counts=config.phantoms)
-    train, validation, test = (stack_ends(part, config.size)
-                               for part in (stacks.train, stacks.validation, stacks.test))
-    unlabelled, labelled = split_validation(train, config.labelled)
+    ends = open_stack_ends(config.data.source, functools.partial(phantom, size=config.size), side=config.size,
+                           name=f"cardiac_stack_{config.size}", counts=config.phantoms,
+                           labelled=config.labelled)
     streams = {name: Stream(part, config.batch_size, fields=("image",))
-               for name, part in (("labelled", labelled), ("unlabelled", unlabelled))}
-    return Data(streams, validation, test, 32, fields=("image", "dropped"))
+               for name, part in (("labelled", ends.labelled), ("unlabelled", ends.unlabelled))}
+    return Data(streams, ends.validation, ends.test, 32, fields=("image", "dropped"))
 
 
 def prepare(config):

@@ -1,10 +1,14 @@
 """Stacks of slices from one end of an organ to the other, and what is left where outer slices are missing."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medgan_jax.data.records import Record, Source, digest, mapped
+from medgan_jax.data.parts import Counts, open_parts
+from medgan_jax.data.records import Record, Source, digest, mapped, split_validation
 from medgan_jax.errors import UserError
 
 
@@ -31,6 +35,28 @@ def stack_ends(source: Source, side: int, kept: int = 3) -> Source:
         return {"image": both, "dropped": np.array(dropped, np.int32), **known}
 
     return mapped(source, ends)
+
+
+@dataclasses.dataclass(frozen=True)
+class StackParts:
+    """Ends of stacks by part; the training subjects with labels and those without."""
+
+    labelled: Source
+    unlabelled: Source
+    validation: Source
+    test: Source
+
+
+def open_stack_ends(source: str, phantom: functools.partial, *, name: str, counts: Counts, side: int,
+                    labelled: float) -> StackParts:  # fmt: skip
+    """Ends of the complete stacks that `source` names, or of phantoms: key -> record with a stack `image`.
+
+    labelled: share of the training subjects whose labels are used, chosen by a hash of their names.
+    """
+    parts = open_parts(source, phantom, name=name, counts=counts)
+    train, validation, test = (stack_ends(part, side) for part in (parts.train, parts.validation, parts.test))
+    without, known = split_validation(train, labelled)
+    return StackParts(known, without, validation, test)
 
 
 def _dropped(id: str, end: int, kept: int) -> int:

@@ -1,4 +1,4 @@
-"""Crops at random places on the device, the same for images that belong together."""
+"""Random crops and turns on the device."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ def random_places(key: jax.Array, count: int, sides: tuple[int, int], crop: int)
 
 
 def cut(images: jax.Array, places: Places, crop: int) -> jax.Array:
-    """Crops (B, crop, crop, C) of images (B, H, W, C), or all of one image (1, H, W, C), at `places`."""
+    """Crops (B, crop, crop, C) of images (B, H, W, C), or of one image (1, H, W, C), at `places`."""
 
     def one(image, corner, mirror):
         part = jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (crop, crop, image.shape[-1]))
@@ -31,3 +31,11 @@ def cut(images: jax.Array, places: Places, crop: int) -> jax.Array:
     if len(images) == 1:
         return jax.vmap(lambda corner, mirror: one(images[0], corner, mirror))(*places)
     return jax.vmap(one)(images, *places)
+
+
+def turned(images: jax.Array, key: jax.Array) -> jax.Array:
+    """Square images (B, S, S, C), each in one of its eight positions: tissue has no upright one."""
+    flips = jax.random.bernoulli(key, shape=(3, len(images), 1, 1, 1))
+    images = jnp.where(flips[0], images[:, ::-1], images)
+    images = jnp.where(flips[1], images[:, :, ::-1], images)
+    return jnp.where(flips[2], images.swapaxes(1, 2), images)

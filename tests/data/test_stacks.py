@@ -1,12 +1,14 @@
 """Ends of stacks: the outermost slice first, and missing slices that follow from the id alone."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from medgan_jax.data.records import ArraySource
-from medgan_jax.data.stacks import as_found, draw_dropped, stack_ends
+from medgan_jax.data.stacks import as_found, draw_dropped, open_stack_ends, stack_ends
 from medgan_jax.errors import UserError
 
 
@@ -18,7 +20,8 @@ def stacks(count=3, slices=7):
 def test_both_ends_from_outside_inwards():
     record = stack_ends(stacks(), 1)[1]
     assert record["image"].shape == (2, 3, 1, 1, 1)
-    np.testing.assert_allclose(record["image"][..., 0, 0, 0], [[1 / 13, 3 / 13, 5 / 13], [1, 11 / 13, 9 / 13]], rtol=1e-6)
+    wanted = [[1 / 13, 3 / 13, 5 / 13], [1, 11 / 13, 9 / 13]]
+    np.testing.assert_allclose(record["image"][..., 0, 0, 0], wanted, rtol=1e-6)
     assert record["subject"] == "heart1"
 
 
@@ -48,3 +51,17 @@ def test_random_missing_slices_are_as_frequent_as_those_of_a_test():
     dropped = np.asarray(draw_dropped(jax.random.key(0), 600))
     shares = [(dropped == number).mean() for number in range(3)]
     np.testing.assert_allclose(shares, [0.5, 0.25, 0.25], atol=0.05)
+
+
+def drawn(key, *, slices):
+    return {"image": jax.random.uniform(key, (slices, 1, 1, 1))}
+
+
+def test_a_share_of_the_subjects_has_labels():
+    parts = open_stack_ends(
+        "phantom", functools.partial(drawn, slices=6), name="toy", counts=(10, 2, 3), side=1, labelled=0.3
+    )
+    known, without = set(parts.labelled.subjects), set(parts.unlabelled.subjects)
+    assert (len(known), len(without), len(parts.validation), len(parts.test)) == (3, 7, 2, 3)
+    assert not known & without
+    assert parts.labelled[0]["image"].shape == (2, 3, 1, 1, 1)

@@ -85,7 +85,7 @@ def test_generator_loss_by_hand(table, context, cross_entropy):
     classes = log_loss(g_0, (0, 0, 0)) + log_loss(g_1, (1, 1, 1))
     # f is the last map, twice the image; the means are over slices of the generator's own class.
     real = 2 * rows(one["x"])
-    matched = ((real[1:].mean(0) - 2 * g_0.mean(0)) ** 2).sum() + ((real[0] - 2 * g_1.mean(0)) ** 2).sum()
+    matched = ((real[1:].mean(0) - 2 * g_0.mean(0)) ** 2).mean() + ((real[0] - 2 * g_1.mean(0)) ** 2).mean()
     assert float(terms.values["features"]) == pytest.approx(matched, rel=1e-4)
     assert float(loss) == pytest.approx(game_term + classes + matched, rel=1e-4)
 

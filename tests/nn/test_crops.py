@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from medgan_jax.nn.crops import Places, cut, random_places
+from medgan_jax.nn.crops import Places, cut, random_places, turned
 
 
 def test_crops_by_hand():
@@ -24,3 +24,10 @@ def test_places_reach_every_corner_and_no_further():
     assert abs(float(places.mirror.mean()) - 0.5) < 0.1
     whole = random_places(jax.random.key(0), 3, (4, 4), 4)
     assert not whole.corner.any()
+
+
+def test_turned_images_take_all_eight_positions():
+    image = np.arange(9.0).reshape(3, 3, 1)
+    drawn = np.asarray(turned(jnp.broadcast_to(image, (200, 3, 3, 1)), jax.random.key(0)))
+    wanted = {np.rot90(each, k).tobytes() for each in (image, image[::-1]) for k in range(4)}
+    assert {each.astype(np.float64).tobytes() for each in drawn} == wanted
