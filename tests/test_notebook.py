@@ -71,3 +71,12 @@ def test_a_paper_becomes_an_experiment_that_gains_on_its_baseline(tmp_path):
     assert "network 'G' was updated but not returned" in text
     measured = dict(re.findall(r"^(zero filling|game|twin) +PSNR ([0-9.]+)", text, re.MULTILINE))
     assert float(measured["game"]) >= float(measured["zero filling"]) + 1
+
+
+def test_curves_of_three_games_say_what_the_notebook_says(tmp_path):
+    notebook = run(NOTEBOOKS / "read_gan_curves.ipynb", tmp_path)
+    found = re.findall(r"^(.+): (\d) of 8 modes .* margin (-?[0-9.]+)", printed(notebook), re.MULTILINE)
+    modes = {name: int(count) for name, count, _ in found}
+    margins = {name: float(margin) for name, _, margin in found}
+    assert modes["healthy"] >= 6 > modes["G collapses"]
+    assert margins["D wins"] > 5 > margins["healthy"]
