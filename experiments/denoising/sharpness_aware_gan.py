@@ -59,7 +59,8 @@ class Config(ExperimentConfig):
     patch: int = 256
     base: int = 64
     levels: int = 8
-    residual_blocks: bool = True
+    residual_blocks: bool = True  # in G, which is said to have residual components; so is the next
+    refine: bool = True  # G's output is added to its input
     patch_layers: int = 3
     sharp_base: int = 64  # of S, a U-Net too
     sharp_levels: int = 8
@@ -100,7 +101,8 @@ class Config(ExperimentConfig):
 
 def models(config):
     unet = functools.partial(pix2pix_unet, config.patch, norm="instance", dropout=0.0)
-    networks = {"G": unet(base=config.base, levels=config.levels, residual_blocks=config.residual_blocks),
+    networks = {"G": unet(base=config.base, levels=config.levels, residual_blocks=config.residual_blocks,
+                          residual_clip=config.refine),
                 "D": PatchGAN(config.patch_layers, config.base, norm="instance")}
     sharpness = unet(base=config.sharp_base, levels=config.sharp_levels, activation=jax.nn.sigmoid)
     return {**networks, "S": sharpness} if config.lambda_2 else networks
@@ -184,7 +186,7 @@ def experiment(config):
         terms={"adversarial": f"weight {config.adversarial:g}, {config.gan_loss}",
                "l1": f"lambda_1 = {config.lambda_1:g}", "sharpness": f"lambda_2 = {config.lambda_2:g}"},
         unknowns=("lambda_1 and lambda_2", "least squares or cross-entropy", "layers of S and its training",
-                  "where the residual blocks of G are", "number of steps"),
+                  "which residual components G has", "number of steps"),
         learning=(Bound("psnr", ">=", "baseline", plus=2.0), *sharp))
 
 
