@@ -12,15 +12,15 @@ image of c1 so that it looks drawn from c0. Its map shows all of an effect; a cl
 
 Five critic steps for one of M, a hundred for each of its first 25 and at every hundredth.
 
-Data: ADNI, T1 at 128 x 160 x 112 voxels, dementia against mild impairment; and a synthetic 2D set of two
-subtypes that share one sign, to whose size and batch the defaults belong. Here slices of phantom heads: larger
+Data: ADNI, T1 at 128 x 160 x 112 voxels, dementia against mild impairment; and a synthetic 2D set, of two
+subtypes with one sign in common, to which the defaults belong. Here slices of phantom heads: larger
 ventricles in both subtypes, white matter that fades in front (1) or behind (2). A folder holds two folders of
 images, without the effect first; it has no true maps, and the healed images are then compared with c0.
 Published: NCC 0.27 with the change between two visits of a subject, ADNI. Synthetic data give more.
 Deviations: the state with the best validation NCC is kept, where the authors looked at validation maps; the
 penalty takes the norm over all axes, the code's over one. Its twin is a classifier of the critic's layers,
 whose gradient is the map.
-`small`: five minutes on two CPU cores. `paper`: not run by this project.
+`small`: no run is recorded yet. `paper`: not run by this project.
 
     python -m experiments.detection.va_gan --data.source FOLDER
 """

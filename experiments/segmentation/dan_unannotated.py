@@ -8,17 +8,17 @@ sees an image X or U beside what the segmentation network SN made of it, and nev
 segment where it is told how, and to segment the other images so that EN takes them for annotated ones:
 
     L_EN = sum_m BCE(EN(SN(X_m), X_m), 1) + sum_n BCE(EN(SN(U_n), U_n), 0)
-    L_SN = sum_m CE(SN(X_m), Y_m) + lambda sum_n BCE(EN(SN(U_n), U_n), 1)                     lambda = 0.1
+    L_SN = sum_m CE(SN(X_m), Y_m) + lambda sum_n BCE(EN(SN(U_n), U_n), 1)              lambda = 0.1
 
-SN first learns alone, then EN with SN frozen, then both. CE is multi-scale: of the joined output and of each of
-three branches, whose weight falls to a tenth every ten thousand steps.
+SN first learns alone, then EN with SN frozen, then both. CE is multi-scale: of the joined output and of each
+of three branches, whose weight falls to a tenth every ten thousand steps.
 
 Data: GlaS, 85 images, 60 to 80 annotated, and unannotated ones; here glands in phantom tissue, or a folder
 with a number for each gland or cell as `label`, of which the first `annotated` images keep theirs.
 Published: object F1 0.88, object Dice 0.865, object Hausdorff distance 74.55 (px); GlaS.
 Deviations: pixels make objects by their components; the state with the best validation Dice is kept. Its twin
 plays the same game with lambda = 0: EN only watches.
-`small`: three minutes on two CPU cores. `paper`: not run by this project.
+`small`: no run is recorded yet. `paper`: not run by this project.
 
     python -m experiments.segmentation.dan_unannotated --data.source FOLDER
 """
@@ -193,8 +193,8 @@ def experiment(config):
                               output_intensity=Affine(0.01, 0.0, "%")),
         terms={"cross_entropy": "1, and each branch discounted",
                "adversarial": f"lambda = {config.lam:g}, ramped"},
-        unknowns=("lambda", "steps of the three parts", "how EN mixes image and map: concatenated", "object size",
-                  "normalisation: batch in SN, none in EN"),
+        unknowns=("lambda", "steps of the three parts", "how EN mixes image and map: concatenated",
+                  "object size", "normalisation: batch in SN, none in EN"),
         learning=(Bound("f_score", ">=", "twin", plus=-0.01), Bound("score_gap", "<=", "twin")))
 
 

@@ -153,7 +153,8 @@ def experiment(config):
         id="scan", config=config, stages=(first, game) if config.lam else (first,),
         infer=lambda nets, batch, key: outputs(jax.nn.softmax(nets.S.eval(batch["x"]))),
         baseline=mean_shape("y", outputs), select="dsc",
-        metrics=structure_overlap("mask", "organs", names, ("iou",)) + structure_shape("mask", "organs", names),
+        metrics=(structure_overlap("mask", "organs", names, ("iou",))
+                 + structure_shape("mask", "organs", names)),
         images=("x", "labels", "true_labels"),
         image_ranges={"x": (-2, 2), "labels": (0, config.organs), "true_labels": (0, config.organs)},
         prediction=Prediction("x", "labels", standardised, restore_units=False),

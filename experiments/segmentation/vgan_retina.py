@@ -12,13 +12,13 @@ pixels, or the whole image.
 They take turns of a whole epoch each, ten rounds. Each photograph's channels have mean 0 and deviation 1 over
 the pixels whose red is above 40 of 255; what is measured is measured within the field of view.
 
-Data: DRIVE 20 and 20 images, padded to 640 x 640; here phantom eyes, or a folder with masks of `vessels` and
-`field_of_view`. Of CHASE_DB1's two observers the first: --config.vessels vessels_1st --config.field_of_view fov
-Published: DRIVE Dice 0.829, ROC 0.9803, PR 0.9149 (with the image discriminator); STARE 0.834, 0.9838, 0.9167.
+Data: DRIVE 20 and 20 images, padded to 640 x 640; here phantom eyes, or a folder with masks `vessels` and
+`field_of_view`, or others: --config.vessels vessels_1st --config.field_of_view fov for CHASE_DB1.
+Published: DRIVE Dice 0.829, ROC 0.9803, PR 0.9149; STARE 0.834, 0.9838, 0.9167; by the image discriminator.
 Deviations: whole images are held out for validation, where the code held out 5 % of the rotated copies; the
 state with the best area under the ROC curve there is kept, and Dice is at the threshold that is best there.
 Its twin has BCE(S(x), y) alone.
-`small`: two minutes on two CPU cores. `paper`: not run by this project.
+`small`: no run is recorded yet. `paper`: not run by this project.
 
     python -m experiments.segmentation.vgan_retina --data.source FOLDER --config.discriminator patch1
 """
@@ -130,8 +130,8 @@ def standardised(image, dark):
 
 def data(config):
     names = {"vessels": config.vessels, "field_of_view": config.field_of_view}
-    eyes = open_retinas(config.data.source, size=config.size, channels=config.channels, counts=config.phantoms,
-                        **names)
+    eyes = open_retinas(config.data.source, size=config.size, channels=config.channels,
+                        counts=config.phantoms, **names)
     train = Stream(eyes.train, config.batch_size, turned_photograph(config.jitter))
     return Data(train, eyes.validation, eyes.test, fields=("image", *names.values()))
 

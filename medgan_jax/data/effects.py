@@ -1,4 +1,4 @@
-"""Unpaired images without (c0) and with (c1) the effect of a disease, and the true maps of phantoms' effects."""
+"""Unpaired images without (c0) and with (c1) the effect of a disease; of phantoms the true maps, too."""
 
 import functools
 
@@ -12,7 +12,7 @@ SUBTYPES = (1, 2)
 
 
 def open_effects(source: str, *, size: int, rank: int, strength: float, counts: Counts) -> DomainParts:
-    """Checked sets `c0` and `c1` of images (*S, 1) of sides `size`: two folders of `source`, c0 first, or phantoms.
+    """Checked sets `c0` and `c1` of images (*S, 1) of sides `size`: folders of `source`, or phantoms.
 
     Validation and test phantoms are the same heads in both sets, with `effect_map` (H, W, 1), what the effect
     adds to the noiseless image, and `subtype`, 1 or 2. strength: of the fading of white matter.
@@ -26,7 +26,8 @@ def open_effects(source: str, *, size: int, rank: int, strength: float, counts: 
 
 def _head(key: jax.Array, domain: str, size: int, strength: float) -> dict[str, jax.Array]:
     choice, key = jax.random.split(key)
+    if domain == "c0":
+        return {"image": head_effect(key, size, subtype=0, strength=strength)["image"]}
     subtype = jax.random.randint(choice, (), SUBTYPES[0], SUBTYPES[-1] + 1)
     ill = head_effect(key, size, subtype=subtype, strength=strength)
-    image = ill["image"] if domain == "c1" else head_effect(key, size, subtype=0, strength=strength)["image"]
-    return {"image": image, "effect_map": ill["effect_map"], "subtype": subtype}
+    return {"image": ill["image"], "effect_map": ill["effect_map"], "subtype": subtype}
