@@ -1,6 +1,7 @@
 """AC-GAN against the paper: layers, both players' terms by hand, a D that is not told the class."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -12,6 +13,8 @@ from experiments.base import acgan
 from medgan_jax.configuration import DataOptions
 
 PAPER = acgan.Config.paper()
+# Compiling takes longer than what is run.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture
@@ -49,8 +52,7 @@ def test_noise_is_an_option_of_training():
     def answers(train):
         return network.init_with_output({"params": key, "noise": key}, x, train=train)[0]
 
-    trained, evaluated = (np.asarray(each) for each in jax.jit(
-        lambda: (answers(True), answers(False)), compiler_options={"xla_backend_optimization_level": 0})())
+    trained, evaluated = (np.asarray(each) for each in quick(lambda: (answers(True), answers(False)))())
     assert trained.shape == (2, 1 + 3)
     assert trained.std(0).min() > 0
     assert evaluated.std(0).max() == 0

@@ -1,6 +1,7 @@
 """cGAN against the paper: layers, the condition in both networks, losses by hand, the schedule."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from medgan_jax.configuration import DataOptions
 from medgan_jax.errors import UserError
 
 PAPER = cgan.Config.paper()
+# Compiling takes longer than what is run.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 MNIST = dataclasses.replace(PAPER, classes=10)
 
 
@@ -43,7 +46,7 @@ def test_condition_reaches_the_output_of_both_networks():
     networks, key = cgan.models(cgan.Config.small()), jax.random.key(0)
     c = jax.nn.one_hot(jnp.arange(8), 8)
     for name, width in (("G", 8), ("D", 2)):
-        start = jax.jit(lambda x, network=networks[name]: network.init_with_output(key, x, c, train=False)[0])
+        start = quick(lambda x, network=networks[name]: network.init_with_output(key, x, c, train=False)[0])
         assert len(np.unique(np.asarray(start(jnp.ones((8, width)))).round(5), axis=0)) == 8
 
 
@@ -68,7 +71,7 @@ def test_dropout_is_in_both_networks_while_they_train(name, shape):
     network = cgan.models(dataclasses.replace(cgan.Config.tiny(), dropout=0.5))[name]
     key, x, c = jax.random.key(0), jnp.ones(shape), jnp.ones((16, 3))
 
-    @jax.jit
+    @quick
     def run():
         variables = network.init(key, x, c, train=False)
         return [network.apply(variables, x, c, train=train, rngs={"dropout": key}) for train in (True, False)]

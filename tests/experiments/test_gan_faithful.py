@@ -1,6 +1,7 @@
 """GAN against the paper and its code: layers, losses by hand, who moves whom, rising momentum."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from medgan_jax.errors import UserError
 from medgan_jax.training.step import make_initialise, make_step
 
 PAPER = gan.Config.paper()
+# Compiling takes longer than what is run.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def test_networks_are_those_of_the_code(parameters):
 def test_dropout_is_of_the_discriminator_alone_and_of_what_goes_into_its_layers():
     networks, key = gan.models(dataclasses.replace(PAPER, units=(8, 8), widths=(8, 8))), jax.random.key(0)
 
-    @jax.jit
+    @quick
     def run():
         x, z = jnp.ones((64, 28, 28, 1)), jnp.ones((4, 100))
         d, g = (networks[name].init(key, one, train=False) for name, one in (("D", x), ("G", z)))
@@ -51,7 +54,7 @@ def test_dropout_is_of_the_discriminator_alone_and_of_what_goes_into_its_layers(
 @pytest.mark.parametrize(("name", "shape", "limit"), [("G", (1, 100), 0.05), ("D", (1, 28, 28, 1), 0.005)])
 def test_initial_weights_are_uniform(name, shape, limit):
     network = gan.models(dataclasses.replace(PAPER, units=(20, 20), widths=(50, 50)))[name]
-    values = jax.jit(lambda: network.init(jax.random.key(0), jnp.zeros(shape), train=False))()["params"]
+    values = quick(lambda: network.init(jax.random.key(0), jnp.zeros(shape), train=False))()["params"]
     kernel = np.asarray(values["layer_0"]["dense"]["kernel"])
     assert 0.98 * limit < np.abs(kernel).max() <= limit
     assert kernel.std() == pytest.approx(limit / 3**0.5, rel=0.05)
@@ -78,11 +81,11 @@ def test_generator_learns_from_the_discriminator_alone():
     config = dataclasses.replace(gan.Config.small(), widths=(4,), units=(4,), phantoms=(8, 8, 8))
     game = gan.experiment(config).stages[0]
     batch = {"point": jnp.ones((4, 2))}
-    state = jax.jit(make_initialise(game))(batch, {}, 0)
+    state = quick(make_initialise(game))(batch, {}, 0)
     blind = jax.tree.map(jnp.zeros_like, state.params["D"])
     no_turn_of_d = dataclasses.replace(game, phases=game.phases[1:])
     state = state.replace(params={**state.params, "D": blind}, optimizers={"G": state.optimizers["G"]})
-    moved, _ = jax.jit(make_step(no_turn_of_d))(state, batch, {}, 0)
+    moved, _ = quick(make_step(no_turn_of_d))(state, batch, {}, 0)
     before, after = (jax.tree.leaves(each.params["G"]) for each in (state, moved))
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 

@@ -1,6 +1,7 @@
 """WGAN against the paper and its code: networks, losses by hand, clipping, and when the generator moves."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from medgan_jax.configuration import DataOptions
 from medgan_jax.training.step import make_initialise, make_step
 
 PAPER = wgan.Config.paper()
+# Compiling takes longer than what is run.
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def test_networks_are_dcgans_and_the_critic_has_no_sigmoid(parameters, layer):
     assert parameters(networks["f"], (1, 64, 64, 1)) == critic + 4 * 4 * 512 + 1
     ring = wgan.models(wgan.Config.small())["f"]
     x = 1e4 * jnp.asarray([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    scores = jax.jit(lambda: ring.init_with_output(jax.random.key(0), x, train=True)[0])()
+    scores = quick(lambda: ring.init_with_output(jax.random.key(0), x, train=True)[0])()
     assert float(jnp.abs(scores).max()) > 1
 
 
@@ -53,9 +56,9 @@ def test_every_weight_of_the_critic_is_clipped_after_its_update_and_none_of_the_
     config = dataclasses.replace(wgan.Config.small(), clip=0.01, **tiny)
     game = wgan.experiment(config).stages[0]
     batch = {"point": jnp.ones((2, 4, 2))}
-    state = jax.jit(make_initialise(game))(batch, {}, 0)
+    state = quick(make_initialise(game))(batch, {}, 0)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state.params["f"])) > 0.01
-    moved, _ = jax.jit(make_step(game))(state, batch, {}, 0)
+    moved, _ = quick(make_step(game))(state, batch, {}, 0)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(moved.params["f"])) <= np.float32(0.01)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(moved.params["G"])) > 0.01
 
@@ -71,7 +74,7 @@ def counted_as_in_the_code(updates):
 
 def test_generator_waits_for_a_hundred_updates_of_the_critic_at_first_and_at_every_500th(experiment, context):
     when = experiment().stages[0].phases[1].when
-    due = jax.jit(jax.vmap(lambda step: when(dataclasses.replace(context(), step=step))))(jnp.arange(4000))
+    due = quick(jax.vmap(lambda step: when(dataclasses.replace(context(), step=step))))(jnp.arange(4000))
     assert np.flatnonzero(due).tolist() == [block for block in counted_as_in_the_code(4000) if block < 4000]
     assert PAPER.blocks * PAPER.critic_steps == 100
 
