@@ -103,6 +103,7 @@ def test_penalties_weights_memory_earlier_terms_and_what_is_only_logged(toy_stag
     )
     one, two = dataflow.turns(stage)
     kinds = {source.rsplit(":", 1)[0] if source.startswith("call") else source for source in one.reads}
-    assert kinds == {"call:D", "call:G", "memory"}  # the weights of D are part of its calls
+    # This D is linear, so its slope reads nothing but its weights.
+    assert kinds == {"weights:D", "call:G", "memory"}
     assert [(term.name, term.in_loss) for term in one.terms] == [("seen", False)]
     assert "term:critic/seen" in two.reads
