@@ -122,7 +122,7 @@ def small(monkeypatch, steps):
 
 def test_a_task_that_takes_structure_holds(monkeypatch):
     small(monkeypatch, 100)
-    record = measure(task(segmentation, trivial=False), MODULE)
+    record = measure(task(segmentation, trivial=False), MODULE, steps=100)
     assert record["network"]["score"] > 0.85 and record["holds"]
     assert record["data"]["input"] == [32, 32, 1] and record["data"]["training cases"] == 64
     assert json.loads(json.dumps(record)) == record
@@ -132,6 +132,7 @@ def test_a_task_that_takes_structure_holds(monkeypatch):
 def test_bounds():
     assert Bounds().hold("segmentation", 0.65, 0.8) and not Bounds().hold("segmentation", 0.66, 0.9)
     assert Bounds().hold("classification", 0.75, 0.8) and not Bounds().hold("classification", 0.5, 0.79)
+    assert Bounds().given_away("segmentation", 0.66) and not Bounds().given_away("translation", 9.0)
     assert Bounds().hold("translation", 0.4, 0.2) and not Bounds().hold("translation", 0.39, 0.2)
 
 

@@ -1,6 +1,6 @@
 """Reading a prepared set, waiting for data in training, and drawing each phantom, in numbers.
 
-JAX_PLATFORMS=cpu python tests/benchmarks/data_speed.py [--output FILE.json] [--only reading waiting drawing]
+JAX_PLATFORMS=cpu python -m tests.benchmarks.data_speed [--output FILE.json] [--only reading waiting drawing]
 """
 
 import argparse

@@ -481,6 +481,17 @@ def test_phantoms_depend_on_seed_part_and_index_alone():
     assert forwards.name == "phantom:noise" and isinstance(forwards[0]["image"], np.ndarray)
 
 
+def test_phantoms_are_the_same_on_every_device():
+    images = []
+    for device in jax.devices()[::7]:
+        with jax.default_device(device):
+            source = PhantomSource("noise", noise, 20, seed=3)
+            images.append(np.stack([source[index]["image"] for index in range(20)]))
+    assert len(images) == 2
+    np.testing.assert_array_equal(*images)
+    assert len({image.tobytes() for image in images[0]}) == 20
+
+
 def test_phantoms_of_different_parts_and_seeds_differ():
     sources = [PhantomSource("noise", noise, 4, seed, split=split) for seed in (0, 1) for split in SPLITS]
     images = {source[0]["image"].tobytes() for source in sources}
