@@ -1,16 +1,14 @@
 """RefineGAN: compressed sensing MRI with a chain of generators and a cyclic loss [85], Table 12.
 
 Quan, Nguyen-Duc, Jeong. IEEE TMI 37(6):1488-1497, 2018. Layers, schedule and clipping follow the authors'
-public code (tmquan/RefineGAN).
-
-Links G_1, G_2, each with its parameters, add to a complex image; then the measured frequencies y return:
+public code (tmquan/RefineGAN). Links G_1, G_2, each with its parameters, add to a complex image; then the
+measured frequencies y return:
 
     S'_k = S_{k-1} + G_k(S_{k-1})      S_k = F^-1[(1 - M) F S'_k + y]      S_0 = F^-1 y,   y = M F x
     L_D = sum_k E D(S_k) - E D(x)                                          weights of D in [-0.01, 0.01]
     L_G = sum_k -E D(S_k) + gamma E|x - S_k| + alpha E|M F x - M F S'_k| + delta TV(S_k)
 
 gamma weighs the image's, alpha the frequencies' half of the cycle; an L1 norm of kernels is added to both.
-
 Data: IXI brain and Data Science Bowl chest, 100 slices each; here complex phantom heads, or a folder of
 complex slices in two channels or of magnitudes.
 Deviations: the code scores all four pairs of two slices; the loss is linear in scores, so a batch of two is
@@ -76,30 +74,24 @@ class Config(ExperimentConfig):
     steps: int = 50000  # 500 epochs
     evaluate_every: int = 2000
     phantoms: tuple[int, int, int] = (100, 20, 100)
-
     @classmethod
     def tiny(cls):
         return cls(size=32, base=4, levels=1, batch_size=8, steps=4, evaluate_every=2, evaluation_cases=8,
                    phantoms=(8, 8, 8))
-
     @classmethod
     def small(cls):
         return cls(size=64, base=16, levels=3, rate=0.25, batch_size=4, learning_rate=1e-3, epsilon=1e-6,
                    steps=500, evaluate_every=250, evaluation_cases=24, phantoms=(200, 24, 40))
-
     def twin(self):
         return dataclasses.replace(self, adversarial=0.0)
 
-
 def names(config):
     return tuple(f"G{number + 1}" for number in range(config.links))
-
 
 def models(config):
     widths = refinegan_widths(config.base, config.levels)
     links = {name: ResidualAutoEncoder(2, widths) for name in names(config)}
     return {**links, "D": ResidualCritic(widths)} if config.adversarial else links
-
 
 def discriminator_loss(config, mask):
     def loss(nets, batch, context):
@@ -112,9 +104,7 @@ def discriminator_loss(config, mask):
             distance += adversarial.discriminator_wasserstein(real, fake)
         decay = config.decay * kernel_l1(nets.D.params)
         return distance + decay, Terms(nets, wasserstein=-distance, decay=decay)
-
     return loss
-
 
 def generator_loss(config, mask):
     def loss(nets, batch, context):
@@ -134,13 +124,10 @@ def generator_loss(config, mask):
             scores = (nets.D.peek(each) for each in after)
             terms["adversarial"] = config.adversarial * sum(map(adversarial.generator_wasserstein, scores))
         return sum(terms.values()), Terms(nets, **terms)
-
     return loss
-
 
 def phantom(key, *, size):
     return {"image": head_slice(key, size)["complex"]}
-
 
 def data(config):
     heads = parts.open_parts(config.data.source, functools.partial(phantom, size=config.size),
@@ -148,7 +135,6 @@ def data(config):
     parts.require_image(heads, channels=config.channels, size=config.size)
     train = Stream(heads.train, config.batch_size, turned_crop(config.size, config.crop / 256))
     return Data(train, heads.validation, heads.test, fields=("image",))
-
 
 def experiment(config):
     mask = masks.make_mask(config.mask, (config.size, config.size), config.rate)
@@ -159,7 +145,6 @@ def experiment(config):
                    project=lambda weights: clip_parameters(weights, config.clip)))
     game = Stage("game", models(config), turns if config.adversarial else turns[:1], data(config),
                  config.steps, undersampled_complex(mask, config.noise))
-
     def infer(nets, batch, key):
         links, _ = consistent_chain(nets, names(config), batch["zero_filled"], mask, "eval")
         return {"first": fourier.magnitude(links[0][1]), "reconstruction": fourier.magnitude(links[-1][1])}
