@@ -1,10 +1,8 @@
 """mDCSRN-GAN: MRI super-resolution with a multi-level densely connected network in 3D [90], Table 13.
 
 Chen, Shi, Christodoulou, Xie, Zhou, Li. MICCAI 2018:91-99. There is no code; how turns alternate is taken
-from a public replication (quas1009/mDCSRN-WGAN), which quotes the paper.
-
-x is the volume y of whose k-space only the centre is kept along the two in-plane axes, on the same grid. G
-first learns alone, then with a critic D:
+from a public replication (quas1009/mDCSRN-WGAN), which quotes the paper. x is the volume y of whose k-space
+only the centre is kept along the two in-plane axes, on the same grid. G first learns alone, then with D:
 
     first:  L_G = E|y - G(x)|
     then:   L_G = E|y - G(x)| - lambda E D(G(x))                                             lambda = 0.001
@@ -12,7 +10,6 @@ first learns alone, then with a critic D:
 
 A step is one batch, for D or for G: 10,000 for D; then seven for D and one for G in turn, with a pause of 200
 for D after each 500.
-
 Data: HCP, 1113 T1 volumes of 256 x 320 x 320 over 4095, patches of 64; here phantom heads, or a folder of
 volumes, each over its own maximum. The last state is measured: PSNR would choose the least sharpened.
 Published: PSNR 35.88, SSIM 0.94, NRMSE 0.0852, of the network trained by L1 alone; other data give others.
@@ -113,7 +110,6 @@ def discriminator_loss(config):
         distance = adversarial.discriminator_wasserstein(nets.D(y), nets.D(fake))
         penalty = config.penalty * gradient_penalty(nets.D.float32, y, fake, context.key)
         return distance + penalty, Terms(nets, wasserstein=-distance, penalty=penalty)
-
     return loss
 
 
@@ -124,7 +120,6 @@ def generator_loss(config):
         terms = {"pixel": getattr(pixel, config.pixel)(fake, batch["image"]),
                  "adversarial": config.adversarial * adversarial.generator_wasserstein(nets.D(fake))}
         return sum(terms.values()), Terms(nets, **terms)
-
     return loss
 
 
