@@ -1,7 +1,6 @@
 """V-GAN: retinal vessel segmentation in fundoscopic images with GANs [11], Table 7.
 
 Son, Park, Jung. arXiv 1706.09318, 2017. Layers, rounds and augmentation follow the code (jaeminSon/V-GAN).
-
 A U-Net S segments vessels; D sees the photograph x beside the vessels, drawn y or predicted S(x). How much of
 the image one decision of D sees is the question of the paper: a pixel's surroundings, one in about 8 or 64
 pixels, or the whole image.
@@ -11,14 +10,12 @@ pixels, or the whole image.
 
 They take turns of a whole epoch each, ten rounds. Each photograph's channels have mean 0 and deviation 1 over
 the pixels whose red is above 40 of 255; what is measured is measured within the field of view.
-
 Data: DRIVE 20 and 20 images, padded to 640 x 640; here phantom eyes, or a folder with masks `vessels` and
 `field_of_view`, or others: --config.vessels vessels_1st --config.field_of_view fov for CHASE_DB1.
 Published: DRIVE Dice 0.829, ROC 0.9803, PR 0.9149; STARE 0.834, 0.9838, 0.9167; by the image discriminator.
 Deviations: whole images are held out for validation, where the code held out 5 % of the rotated copies; the
 state with the best area under the ROC curve there is kept, and Dice is at the threshold that is best there.
-Its twin has BCE(S(x), y) alone.
-`small`: no run is recorded yet. `paper`: not run by this project.
+Its twin has BCE(S(x), y) alone. `small`: no run is recorded yet. `paper`: not run by this project.
 
     python -m experiments.segmentation.vgan_retina --data.source FOLDER --config.discriminator patch1
 """
@@ -115,7 +112,6 @@ def segmentor_loss(config):
             score = nets.D.peek(beside(x, jax.nn.sigmoid(logits)))
             terms["adversarial"] = config.adversarial * adversarial.generator_non_saturating(score)
         return sum(terms.values()), Terms(nets, **terms)
-
     return loss
 
 
@@ -155,7 +151,6 @@ def experiment(config):
 
     def infer(nets, batch, key):
         return {"probability": jax.nn.sigmoid(nets.S.eval(standardised(batch["image"], config.dark)))}
-
     return Experiment(
         id="vgan_retina", config=config, infer=infer,
         stages=(Stage("game", models(config), turns, cases, steps, prepare),),
