@@ -1,31 +1,26 @@
 """SCGAN: semi-coupled GAN that finds missing basal and apical slices of cardiac MR [110], Table 18.
 
-Zhang, Gooya, Frangi. SASHIMI at MICCAI 2017, LNCS 10557:61-68. Only its abstract and introduction were at
-hand: the objective is a reconstruction that keeps what they, and the review's figure 13, say.
-
-At each end of the heart, base and apex, two generators that share their first layers make slices that show
-it (G_1) and slices that do not (G_0). The discriminator is the classifier: d says whether a slice is real, c
-whether it shows the end, both from F features f. Slices x have a class y, slices u have none:
+Zhang, Gooya, Frangi. SASHIMI at MICCAI 2017, LNCS 10557:61-68. The objective is a reconstruction from its
+abstract and introduction, and the review's figure 13; no more was at hand.
+At each end of the heart, base and apex, two generators that share their first layers make slices that show it
+(G_1) and slices that do not (G_0). D says whether a slice is real (d) and whether it shows the end (c), both
+from F features f. Slices x have a class y, slices u have none:
 
     L_D = BCE(d(x, u), 1) + 1/2 sum_i BCE(d(G_i(z)), 0) + w_c [CE(c(x), y) + w_g 1/2 sum_i CE(c(G_i(z)), i)]
     L_G = sum_i BCE(d(G_i(z)), 1) + w_c CE(c(G_i(z)), i) + w_f / F ||E f(x | y = i) - E f(G_i(z))||^2
     L_C = BCE(C(f(x)), y)                                                        second stage, f is fixed
 
 A stack whose first slice is not basal misses its base (MBS); one whose last is not apical, its apex (MAS).
-
-Data: UK Biobank short-axis cine, whose complete stacks lose outer slices; here phantom stacks, or a folder
-of complete stacks from base to apex, cut round the ventricle. A share of the subjects has labels.
-Published: accuracy 92.5 (MAS), 89.3 % (MBS), precision 87.6, 89.1, recall 90.5, 91.7; other data. The
-review's text calls it ultrasound; its table and the paper, MR. The twin is the trunk without generators.
-`small`: three minutes on two CPU cores. `paper`: not run by this project.
+Data: UK Biobank short-axis cine MR (the review's text says ultrasound), whose complete stacks lose outer
+slices; here phantoms, or a folder of stacks from base to apex, cut round the ventricle. A share has labels.
+Published: accuracy 92.5 (MAS), 89.3 % (MBS), precision 87.6, 89.1, recall 90.5, 91.7; other data. The twin is
+the trunk without generators. `small`: three minutes on two CPU cores. `paper`: not run by this project.
 
     python -m experiments.classification.scgan --data.source FOLDER
 """
 
 import dataclasses
-import functools
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -33,16 +28,11 @@ from medgan_jax import cli
 from medgan_jax.baselines import one_answer
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data.needs import Needs
-from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.data.stacks import as_found, draw_dropped, open_stack_ends
+from medgan_jax.data.stacks import ends_as_found, heart_ends
 from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms
 from medgan_jax.losses import adversarial, perceptual
 from medgan_jax.measures import binary_classification
-from medgan_jax.models.coupled import SemiCoupledGenerators
-from medgan_jax.models.dcgan import dcgan_discriminator
-from medgan_jax.models.features import class_cross_entropy
-from medgan_jax.models.mlp import MLP
-from medgan_jax.phantoms.cardiac import cardiac_stack
+from medgan_jax.models import coupled, dcgan, features, mlp
 
 NEEDS = Needs(rank=3, channels=1)
 ENDS = ("mbs", "mas")
@@ -84,20 +74,10 @@ class Config(ExperimentConfig):
 
 def models(config):
     """For each end D, the classifier C of the second stage, and both generators as one module."""
-    kinds = {"D": dcgan_discriminator(config.size, base=config.base, outputs=3), "C": MLP(1, ())}
+    kinds = {"D": dcgan.dcgan_discriminator(config.size, base=config.base, outputs=3), "C": mlp.MLP(1, ())}
     if config.adversarial:
-        kinds["G"] = SemiCoupledGenerators(config.size, base=config.base, shared=config.shared)
+        kinds["G"] = coupled.SemiCoupledGenerators(config.size, base=config.base, shared=config.shared)
     return {f"{kind}_{end}": network for kind, network in kinds.items() for end in ENDS}
-
-
-def heads(outputs):
-    """d (B,) and c (B, 2) of what D gives."""
-    return outputs[:, 0], outputs[:, 1:]
-
-
-def joined(images):
-    """Images of G_0 and G_1 as one batch, and their classes i."""
-    return jnp.concatenate(images), jnp.repeat(jnp.arange(2), len(images[0]))
 
 
 def discriminator_loss(config, end):
@@ -106,15 +86,15 @@ def discriminator_loss(config, end):
         D, (x, u, y) = f"D_{end}", (batch[end][name] for name in "xuy")
         if not config.adversarial:
             outputs, nets = nets[D].update(x)
-            classes = config.w_c * class_cross_entropy(heads(outputs)[1], y)
+            classes = config.w_c * features.class_cross_entropy(coupled.real_and_class(outputs)[1], y)
             return classes, Terms(nets, classes=classes)
-        images, i = joined(nets[f"G_{end}"].peek(batch[end]["z"]))
+        images, i = coupled.joined(nets[f"G_{end}"].peek(batch[end]["z"]))
         real, nets = nets[D].update(jnp.concatenate([x, u]))
         fake, nets = nets[D].update(images)
-        (d_real, c_real), (d_fake, c_fake) = heads(real), heads(fake)
+        (d_real, c_real), (d_fake, c_fake) = map(coupled.real_and_class, (real, fake))
         terms = {"adversarial": adversarial.discriminator_cross_entropy(d_real, d_fake),
-                 "classes": config.w_c * class_cross_entropy(c_real[: len(x)], y),
-                 "generated": config.w_c * config.w_g * class_cross_entropy(c_fake, i)}
+                 "classes": config.w_c * features.class_cross_entropy(c_real[: len(x)], y),
+                 "generated": config.w_c * config.w_g * features.class_cross_entropy(c_fake, i)}
         return sum(terms.values()), Terms(nets, **terms)
 
     return loss
@@ -124,17 +104,15 @@ def generator_loss(config, end):
     def loss(nets, batch, context):
         """L_G of latent vectors z, (B, 2, Z), one for each generator."""
         images, nets = nets[f"G_{end}"].update(batch[end]["z"])
-        images, i = joined(images)
+        images, i = coupled.joined(images)
         fake, maps = nets[f"D_{end}"].peek(images, features=True)
-        d, c = heads(fake)
-        # A mean over both generators is half of the sum.
+        d, c = coupled.real_and_class(fake)
         terms = {"adversarial": 2 * adversarial.generator_non_saturating(d),
-                 "classes": 2 * config.w_c * class_cross_entropy(c, i)}
+                 "classes": 2 * config.w_c * features.class_cross_entropy(c, i)}  # sums, not means of both
         if config.w_f:
             real = nets[f"D_{end}"].peek(batch[end]["x"], features=True)[1][-1]
-            terms["features"] = config.w_f / real[0].size * sum(
-                perceptual.feature_mean_l2(made, real, chosen=batch[end]["y"] == k)
-                for k, made in enumerate(jnp.split(maps[-1], 2)))
+            terms["features"] = config.w_f / real[0].size * sum(perceptual.feature_mean_l2(
+                made, real, chosen=batch[end]["y"] == k) for k, made in enumerate(jnp.split(maps[-1], 2)))
         return sum(terms.values()), Terms(nets, **terms)
 
     return loss
@@ -155,65 +133,28 @@ def classifier_loss(nets, batch, context):
 def assess(nets, batch, key):
     """Log-odds that the base (`mbs`) and the apex (`mas`) of a stack are missing; the generators' images."""
     outputs = {end: -nets[f"C_{end}"].eval(f(nets, end, batch[f"{end}_slice"]))[:, 0] for end in ENDS}
-    for end in ENDS:
-        if f"G_{end}" in nets.modules:
-            images = nets[f"G_{end}"].eval(batch["z"])
-            outputs |= {f"{end}_G_0": images[0], f"{end}_G_1": images[1]}
-    return outputs
-
-
-def phantom(key, *, size):
-    return {"image": cardiac_stack(key, size)["image"]}
-
-
-def data(config):
-    ends = open_stack_ends(config.data.source, functools.partial(phantom, size=config.size), side=config.size,
-                           name=f"cardiac_stack_{config.size}", counts=config.phantoms,
-                           labelled=config.labelled)
-    streams = {name: Stream(part, config.batch_size, fields=("image",))
-               for name, part in (("labelled", ends.labelled), ("unlabelled", ends.unlabelled))}
-    return Data(streams, ends.validation, ends.test, 32, fields=("image", "dropped"))
-
-
-def prepare(config):
-    def found(batch, key):
-        """The outermost slice at each end, which may be another one than the stack's first or last."""
-        keys = jax.random.split(key, 3)
-        if "dropped" in batch:
-            slices, gone = as_found(batch["image"], batch["dropped"]), batch["dropped"] > 0
-            known = {f"{end}_slice": slices[:, n] for n, end in enumerate(ENDS)}
-            z = jax.random.normal(keys[2], (len(slices), 2, config.latent))
-            return known | {f"{end}_truth": gone[:, n] for n, end in enumerate(ENDS)} | {"z": z}
-        gone, gone_too = (draw_dropped(key, len(batch["labelled"])) for key in keys[:2])
-        x, u = as_found(batch["labelled"], gone), as_found(batch["unlabelled"], gone_too)
-        z, y = jax.random.normal(keys[2], (len(x), 2, 2, config.latent)), (gone == 0).astype(jnp.int32)
-        return {end: {"x": x[:, n], "y": y[:, n], "u": u[:, n], "z": z[:, n]} for n, end in enumerate(ENDS)}
-
-    return found
+    return outputs | coupled.pictures(nets, dict.fromkeys(ENDS, batch["z"]))
 
 
 def experiment(config):
-    cases, networks = data(config), models(config)
-    adam, phases = optax.adam(config.learning_rate, b1=config.beta1), []
-    for end in ENDS:
-        phases.append(Phase(f"D_{end}", (f"D_{end}",), discriminator_loss(config, end), adam))
-        if config.adversarial:
-            phases.append(Phase(f"G_{end}", (f"G_{end}",), generator_loss(config, end), adam))
-    classifiers = tuple(f"C_{end}" for end in ENDS)
-    playing = {name: network for name, network in networks.items() if name not in classifiers}
+    cases = heart_ends(config.data.source, config.size, config.phantoms, config.labelled, config.batch_size)
+    networks, prepare = models(config), ends_as_found(ENDS, config.latent)
+    adam = optax.adam(config.learning_rate, b1=config.beta1)
+    losses = {"D": discriminator_loss} | ({"G": generator_loss} if config.adversarial else {})
+    phases = tuple(Phase(f"{kind}_{end}", (f"{kind}_{end}",), loss(config, end), adam)
+                   for end in ENDS for kind, loss in losses.items())
+    turn = Phase("C", tuple(f"C_{end}" for end in ENDS), classifier_loss, optax.adam(config.classifier_rate))
+    playing = {name: network for name, network in networks.items() if name not in turn.trains}
 
-    def keep_generators(nets, batch, key):
-        """No phase of the second stage calls them; they stay for the pictures."""
-        for end in ENDS if config.adversarial else ():
-            nets[f"G_{end}"].eval(batch[end]["z"])
+    def keep(nets, batch, key):
+        """No phase of the second stage calls the generators; they stay for the pictures."""
+        coupled.pictures(nets, {end: batch[end]["z"] for end in ENDS})
         return ()
 
-    turn = Phase("C", classifiers, classifier_loss, optax.adam(config.classifier_rate))
     return Experiment(
         id="scgan", config=config, infer=assess,
-        stages=(Stage("SCGAN", playing, tuple(phases), cases, config.steps, prepare(config)),
-                Stage("assessment", networks, (turn,), cases, config.classifier_steps, prepare(config),
-                      memory=keep_generators)),
+        stages=(Stage("SCGAN", playing, phases, cases, config.steps, prepare),
+                Stage("assessment", networks, (turn,), cases, config.classifier_steps, prepare, memory=keep)),
         baseline=one_answer("every stack incomplete", *ENDS, source="mbs_truth"),
         metrics=tuple(each for end in ENDS for each in binary_classification(end, f"{end}_truth", f"{end}_")),
         images=tuple(f"{end}_{what}" for end in ENDS for what in ("slice", "G_0", "G_1")),

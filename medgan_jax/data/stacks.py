@@ -2,14 +2,17 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from medgan_jax.data.parts import Counts, open_parts
+from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.data.records import Record, Source, digest, mapped, split_validation
 from medgan_jax.errors import UserError
+from medgan_jax.phantoms.cardiac import cardiac_stack
 
 
 def stack_ends(source: Source, side: int, kept: int = 3) -> Source:
@@ -59,6 +62,24 @@ def open_stack_ends(source: str, phantom: functools.partial, *, name: str, count
     return StackParts(known, without, validation, test)
 
 
+def heart_ends(source: str, size: int, counts: Counts, labelled: float, batch_size: int) -> Data:
+    """Ends of the stacks that `source` names, or of phantom hearts in short-axis MR.
+
+    Training draws `batch_size` stacks of subjects with labels, and as many of those without, under the names
+    `labelled` and `unlabelled`; a test has 32 in a batch. labelled: share of training subjects with labels,
+    which themselves follow from the slices that are dropped: see `ends_as_found`.
+    """
+    ends = open_stack_ends(source, functools.partial(_heart, size=size), side=size, labelled=labelled,
+                           name=f"cardiac_stack_{size}", counts=counts)  # fmt: skip
+    both = {"labelled": ends.labelled, "unlabelled": ends.unlabelled}
+    streams = {name: Stream(part, batch_size, fields=("image",)) for name, part in both.items()}
+    return Data(streams, ends.validation, ends.test, 32, fields=("image", "dropped"))
+
+
+def _heart(key: jax.Array, size: int) -> dict[str, jax.Array]:
+    return {"image": cardiac_stack(key, size)["image"]}
+
+
 def _dropped(id: str, end: int, kept: int) -> int:
     number = int(digest("dropped slices", id, end), 16)
     return 0 if number % 2 else 1 + number // 2 % (kept - 1)
@@ -75,3 +96,28 @@ def as_found(ends: jax.Array, dropped: jax.Array) -> jax.Array:
     """The outermost slices (B, 2, H, W, C) of ends (B, 2, K, H, W, C) once `dropped` (B, 2) are gone."""
     index = dropped.reshape(*dropped.shape, *(1,) * (ends.ndim - 2))
     return jnp.take_along_axis(ends, index, axis=2)[:, :, 0]
+
+
+def ends_as_found(names: tuple[str, str], latent: int) -> Callable[[dict, jax.Array], dict]:
+    """A stage's `prepare`: the outermost slice that is left at each end of a stack.
+
+    For training, by the name of the end: slices `x` (B, H, W, 1) with classes `y` (B,), 1 for a slice that is
+    the end, slices `u` without classes, and normal vectors `z` (B, 2, latent). For a test, whose batch says
+    what is `dropped`: `{name}_slice`, `{name}_truth` (B,), true where the end is missing, and a common `z`.
+    """
+
+    def prepare(batch, key):
+        keys = jax.random.split(key, 3)
+        if "dropped" in batch:
+            slices, gone = as_found(batch["image"], batch["dropped"]), batch["dropped"] > 0
+            known = {f"{name}_slice": slices[:, n] for n, name in enumerate(names)}
+            known |= {f"{name}_truth": gone[:, n] for n, name in enumerate(names)}
+            return known | {"z": jax.random.normal(keys[2], (len(slices), 2, latent))}
+        gone, gone_too = (draw_dropped(key, len(batch["labelled"])) for key in keys[:2])
+        x, u = as_found(batch["labelled"], gone), as_found(batch["unlabelled"], gone_too)
+        z, y = jax.random.normal(keys[2], (len(x), 2, 2, latent)), (gone == 0).astype(jnp.int32)
+        return {
+            name: {"x": x[:, n], "y": y[:, n], "u": u[:, n], "z": z[:, n]} for n, name in enumerate(names)
+        }
+
+    return prepare

@@ -1,7 +1,8 @@
 """Two generators that share their first layers: coupled GANs (Liu and Tuzel 2016) and SCGAN."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -55,3 +56,22 @@ class SemiCoupledGenerators(nn.Module):
                 own = layer(number, own, f"own_{which}")
             images.append(own)
         return tuple(images)
+
+
+def joined(images: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    """Images of K generators, (B, *S, C) each, as one batch (K B, *S, C), and whose each one is, (K B,)."""
+    return jnp.concatenate(images), jnp.repeat(jnp.arange(len(images)), len(images[0]))
+
+
+def real_and_class(outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both heads of a discriminator's outputs (B, 1 + K): scores of reality (B,) and of classes (B, K)."""
+    return outputs[:, 0], outputs[:, 1:]
+
+
+def pictures(nets: Any, latents: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """`{end}_G_0`, `{end}_G_1`, ...: what the generators `G_{end}` make of the latent vectors of each end.
+
+    Ends without generators among `nets`, the networks of a stage, have no pictures.
+    """
+    made = {end: nets[f"G_{end}"].eval(z) for end, z in latents.items() if f"G_{end}" in nets.modules}
+    return {f"{end}_G_{n}": image for end, images in made.items() for n, image in enumerate(images)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medgan_jax.data.records import ArraySource
-from medgan_jax.data.stacks import as_found, draw_dropped, open_stack_ends, stack_ends
+from medgan_jax.data.stacks import as_found, draw_dropped, ends_as_found, open_stack_ends, stack_ends
 from medgan_jax.errors import UserError
 
 
@@ -65,3 +65,19 @@ def test_a_share_of_the_subjects_has_labels():
     assert (len(known), len(without), len(parts.validation), len(parts.test)) == (3, 7, 2, 3)
     assert not known & without
     assert parts.labelled[0]["image"].shape == (2, 3, 1, 1, 1)
+
+
+def test_training_and_test_slices_as_they_are_found():
+    change = jax.jit(ends_as_found(("mbs", "mas"), 5))
+    # Stacks whose slices tell how far from the end they are.
+    ends = jnp.broadcast_to(jnp.arange(3.0)[None, None, :, None, None, None], (64, 2, 3, 2, 2, 1))
+    ready = change({"labelled": ends, "unlabelled": ends}, jax.random.key(0))
+    for end in ("mbs", "mas"):
+        depth = np.asarray(ready[end]["x"][:, 0, 0, 0])
+        assert np.array_equal(ready[end]["y"], depth == 0)
+        assert set(depth.tolist()) == {0, 1, 2}
+        assert set(np.asarray(ready[end]["u"][:, 0, 0, 0]).tolist()) == {0, 1, 2}
+        assert ready[end]["z"].shape == (64, 2, 5)
+    test = change({"image": ends[:2], "dropped": jnp.array([[0, 2], [1, 0]])}, jax.random.key(0))
+    assert np.asarray(test["mbs_slice"][:, 0, 0, 0]).tolist() == [0, 1]
+    assert test["mas_truth"].tolist() == [True, False]

@@ -127,19 +127,3 @@ def test_stages_and_data():
     assert not labelled & unlabelled
     assert {bound.metric for bound in made.learning} == {"mbs_accuracy", "mas_accuracy"}
     assert [phase.name for phase in experiment(adversarial=0.0).stages[0].phases] == ["D_mbs", "D_mas"]
-
-
-def test_slices_are_as_they_are_found():
-    change = jax.jit(scgan.prepare(dataclasses.replace(PAPER, latent=5)))
-    # Stacks whose slices tell how far from the end they are.
-    ends = jnp.broadcast_to(jnp.arange(3.0)[None, None, :, None, None, None], (64, 2, 3, 2, 2, 1))
-    ready = change({"labelled": ends, "unlabelled": ends}, jax.random.key(0))
-    for end in scgan.ENDS:
-        depth = np.asarray(ready[end]["x"][:, 0, 0, 0])
-        assert np.array_equal(ready[end]["y"], depth == 0)
-        assert set(depth.tolist()) == {0, 1, 2}
-        assert set(np.asarray(ready[end]["u"][:, 0, 0, 0]).tolist()) == {0, 1, 2}
-        assert ready[end]["z"].shape == (64, 2, 5)
-    test = change({"image": ends[:2], "dropped": jnp.array([[0, 2], [1, 0]])}, jax.random.key(0))
-    assert np.asarray(test["mbs_slice"][:, 0, 0, 0]).tolist() == [0, 1]
-    assert test["mas_truth"].tolist() == [True, False]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medgan_jax.models.coupled import SemiCoupledGenerators
+from medgan_jax.models.coupled import SemiCoupledGenerators, joined, pictures
 from medgan_jax.models.dcgan import dcgan_generator
 
 
@@ -38,3 +38,20 @@ def test_each_latent_vector_makes_its_own_generators_image(start, compiled):
     # The same vector gives two images: the last layers are not shared.
     same = draw(variables, jnp.stack([z[:, 0], z[:, 0]], axis=1))
     assert float(jnp.abs(same[0] - same[1]).max()) > 1e-4
+
+
+def test_images_of_all_generators_are_one_batch():
+    images, whose = joined((jnp.zeros((3, 2, 2, 1)), jnp.ones((3, 2, 2, 1))))
+    assert images[:, 0, 0, 0].tolist() == whose.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_pictures_are_of_the_generators_that_are_there():
+    class Networks(dict):
+        modules = ("G_a",)
+
+    class Doubling:
+        def eval(self, z):
+            return z[:, 0], 2 * z[:, 1]
+
+    made = pictures(Networks(G_a=Doubling()), {"a": jnp.ones((3, 2)), "b": jnp.ones((3, 2))})
+    assert {name: image.tolist() for name, image in made.items()} == {"a_G_0": [1] * 3, "a_G_1": [2] * 3}
