@@ -1,30 +1,25 @@
 """Adversarial domain adaptation for prostate histopathology whole-slide images [8], Table 18.
 
 Ren, Hacihaliloglu, Singer, Foran, Qi. MICCAI 2018, arXiv 1806.01357; networks after its figure 1.
-
 M_s learns to grade patches x_s of the source, whose labels are known, and is then fixed. M_t starts as a
-copy and learns, on unlabelled patches x_t of the target, scores that D cannot tell from those of M_s on the
-source. Two patches go through M_t, and S says from their features m_t, joined, whether they are of one slide,
-since patches of a slide share its grade:
+copy and learns, on unlabelled patches x_t of the target, scores that D takes for those of M_s on the source.
+S says from features m_t of two patches, joined, whether they are of one slide, whose patches share a grade:
 
     L_c = CE(M_s(x_s), y_s)                                                                    first stage
     L_D = BCE(D(M_s(x_s)), 1) + BCE(D(M_t(x_t)), 0)                                            second stage
     L_t = BCE(D(M_t(x_t)), 1) + lambda_s L_s,    L_s = BCE(S(m_t(x_t), m_t(x_t')), same slide)
 
 m_t is the layer before the last. No label of the target trains or chooses anything.
-
 Data: TCGA (source) and CINJ (target), low or high Gleason grade; here slides of phantom tissue by two
 laboratories, in bags of patches, or a folder of two domains with `patient` and `label` in their tables.
-Patches are turned and mirrored at random, which the paper does not tell of.
-Published: accuracy 0.77 on TCGA, 0.75 on CINJ; other data give others. The twin is M_s on the target, as it
-is (`source_...`) and in the source's colours after Reinhard (`normalised_...`). Ablation: `config.siamese` 0.
-`small`: three minutes on two CPU cores. `paper`: not run by this project.
+Deviation: patches are turned and mirrored. Published: accuracy 0.77 on TCGA, 0.75 on CINJ; other data give
+others. The twin is M_s on the target, as it is (`source_...`) and in the source's colours after Reinhard
+(`normalised_...`). Ablation: `config.siamese` 0. `small`: three minutes on two CPU cores. `paper`: not run.
 
     python -m experiments.classification.adv_da_histopathology --data.source FOLDER
 """
 
 import dataclasses
-import functools
 from typing import Literal
 
 import jax
@@ -35,18 +30,14 @@ from medgan_jax import cli
 from medgan_jax.baselines import one_answer
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
-from medgan_jax.data.adaptation import open_adaptation_parts, with_reinhard
-from medgan_jax.data.bags import bags
+from medgan_jax.data.adaptation import open_slides, with_reinhard
 from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms, carry_matching
 from medgan_jax.losses import adversarial
 from medgan_jax.measures import bag_classification
-from medgan_jax.models.classifiers import FullyConvolutionalClassifier
-from medgan_jax.models.features import class_cross_entropy
-from medgan_jax.models.mlp import MLP
-from medgan_jax.nn.crops import turned
-from medgan_jax.phantoms.tissue import tissue_patch
+from medgan_jax.models import classifiers, features, mlp
+from medgan_jax.nn.crops import patches_of_bags
 
 NEEDS = Needs(fields=("image", "label"), channels=3, domains=2)
 
@@ -81,9 +72,9 @@ class Config(ExperimentConfig):
 
 
 def models(config):
-    mapping = FullyConvolutionalClassifier(2, config.widths)
-    networks = {"M_s": mapping, "M_t": mapping, "D": MLP(1, config.hidden)}
-    return networks | ({"S": MLP(1, ())} if config.siamese else {})
+    mapping = classifiers.FullyConvolutionalClassifier(2, config.widths)
+    networks = {"M_s": mapping, "M_t": mapping, "D": mlp.MLP(1, config.hidden)}
+    return networks | ({"S": mlp.MLP(1, ())} if config.siamese else {})
 
 
 def seen(config, called):
@@ -94,7 +85,7 @@ def seen(config, called):
 def classification_loss(nets, batch, context):
     """L_c of patches x_s, (N, H, W, 3) in [-1, 1], and their grades (N,)."""
     scores, nets = nets.M_s.update(batch["source"])
-    loss = class_cross_entropy(scores, batch["label"])
+    loss = features.class_cross_entropy(scores, batch["label"])
     return loss, Terms(nets, classification=loss)
 
 
@@ -109,10 +100,10 @@ def discriminator_loss(config):
     return loss
 
 
-def slide_loss(nets, features, bag):
-    """L_s of features (B * bag, F): neighbours in a bag are of one slide, those of the next bag are not."""
-    first, second = jnp.split(features.reshape(-1, bag // 2, 2, features.shape[-1]), 2, axis=2)
-    same, other = (nets.S(jnp.concatenate([first, each], -1).reshape(-1, 2 * features.shape[-1]))
+def slide_loss(nets, m_t, bag):
+    """L_s of features m_t (B * bag, F): neighbours in a bag are of one slide, those of the next are not."""
+    first, second = jnp.split(m_t.reshape(-1, bag // 2, 2, m_t.shape[-1]), 2, axis=2)
+    same, other = (nets.S(jnp.concatenate([first, each], -1).reshape(-1, 2 * m_t.shape[-1]))
                    for each in (second, jnp.roll(second, 1, axis=0)))
     return 0.5 * adversarial.discriminator_cross_entropy(same, other)
 
@@ -148,48 +139,18 @@ def grade(nets, batch, key):
             "normalised_score": odds(nets.M_s, batch["normalised"])}
 
 
-def phantom(key, domain, *, size, bag):
-    slide, high = jax.random.fold_in(key, 1), jax.random.bernoulli(jax.random.fold_in(key, 2))
-    draw = functools.partial(tissue_patch, size=size, scanner=domain, malignant=high, slide=slide)
-    images = jax.vmap(lambda key: draw(key)["image"])(jax.random.split(key, bag))
-    return {"image": images, "label": high.astype(jnp.int32)}
-
-
-def data(config):
-    slides = open_adaptation_parts(
-        config.data.source, functools.partial(phantom, size=config.size, bag=config.bag), classes=2,
-        name=f"tissue_slides_{config.size}", counts=config.phantoms,
-        shape=(config.bag, config.size, config.size, 3), arranged=lambda part: bags(part, config.bag))
-    source = Stream(slides.source.train, config.batch_size, fields=("image", "label"))
-    both = {"source": source, "target": Stream(slides.target.train, config.batch_size, fields=("image",))}
-    test = with_reinhard(slides.target.test, slides.source.train)
-    return Data(source), Data(both, None, test, fields=("image", "label", "normalised"))
-
-
 def experiment(config):
-    source, both = data(config)
-    intensity = parts.symmetric_range(source.train.source)
-
-    def patches(bags, key):
-        return turned(intensity.forward(bags).reshape(-1, *bags.shape[2:]), key)
-
-    def prepare(batch, key):
-        if "normalised" in batch:
-            x, normalised = intensity.forward(batch["image"]), intensity.forward(batch["normalised"])
-            return {"x": x, "normalised": normalised, "label": batch["label"],
-                    "patch": x[:, 0], "patch_normalised": normalised[:, 0]}
-        labelled, keys = batch.get("source", batch), jax.random.split(key)
-        label = jnp.repeat(labelled["label"], config.bag)
-        known = {"source": patches(labelled["image"], keys[0]), "label": label}
-        return known | ({"target": patches(batch["target"], keys[1])} if "target" in batch else {})
-
-    networks, adam = models(config), functools.partial(optax.adam, b1=config.beta1)
-    first = Stage("source", {"M_s": networks["M_s"]},
-                  (Phase("M_s", ("M_s",), classification_loss, optax.adam(config.source_rate)),), source,
-                  config.source_steps, prepare)
-    turns = (Phase("D", ("D",), discriminator_loss(config), adam(config.learning_rate)),
-             Phase("M_t", ("M_t", "S")[: 1 + bool(config.siamese)], mapping_loss(config),
-                   adam(config.learning_rate)))
+    slides = open_slides(config.data.source, size=config.size, bag=config.bag, counts=config.phantoms)
+    source = Data(Stream(slides.source.train, config.batch_size, fields=("image", "label")))
+    target = Stream(slides.target.train, config.batch_size, fields=("image",))
+    both = Data({"source": source.train, "target": target}, fields=("image", "label", "normalised"),
+                test=with_reinhard(slides.target.test, slides.source.train))
+    prepare = patches_of_bags(parts.symmetric_range(slides.source.train), config.bag)
+    networks, adam = models(config), optax.adam(config.learning_rate, b1=config.beta1)
+    turn = Phase("M_s", ("M_s",), classification_loss, optax.adam(config.source_rate))
+    turns = (Phase("D", ("D",), discriminator_loss(config), adam),
+             Phase("M_t", ("M_t", "S")[: 1 + bool(config.siamese)], mapping_loss(config), adam))
+    first = Stage("source", {"M_s": networks["M_s"]}, (turn,), source, config.source_steps, prepare)
     game = Stage("adaptation", networks, turns, both, config.steps, prepare, carry_over=start_from_source)
     scores = ("", "source_", "normalised_")
     return Experiment(

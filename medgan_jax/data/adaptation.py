@@ -5,12 +5,15 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from medgan_jax.data import parts
+from medgan_jax.data.bags import bags
 from medgan_jax.data.parts import Counts, Parts
 from medgan_jax.data.sources import SPLITS, PhantomSource, Source, common_shape, mapped, open_domains
 from medgan_jax.errors import UserError
+from medgan_jax.phantoms.tissue import tissue_patch
 from medgan_jax.physics import staining
 
 DOMAINS = ("A", "B")
@@ -63,6 +66,24 @@ def open_adaptation_parts(
             f"{', '.join(second.test.class_names)}; a class needs the same name in both"
         )
     return _checked(AdaptationParts(first, second), shape)
+
+
+def open_slides(source: str, *, size: int, bag: int, counts: Counts) -> AdaptationParts:
+    """Slides of two laboratories in bags: `image` (bag, size, size, 3), and `label`, low or high grade.
+
+    From the first two domains of a folder, or of phantom tissue: a bag is patches of one slide and one grade.
+    """
+    return open_adaptation_parts(
+        source, functools.partial(_slide, size=size, bag=bag), classes=2, name=f"tissue_slides_{size}",
+        counts=counts, shape=(bag, size, size, 3), arranged=lambda part: bags(part, bag),
+    )  # fmt: skip
+
+
+def _slide(key: jax.Array, domain: str, size: int, bag: int) -> dict[str, jax.Array]:
+    slide, high = jax.random.fold_in(key, 1), jax.random.bernoulli(jax.random.fold_in(key, 2))
+    draw = functools.partial(tissue_patch, size=size, scanner=domain, malignant=high, slide=slide)
+    images = jax.vmap(lambda key: draw(key)["image"])(jax.random.split(key, bag))
+    return {"image": images, "label": high.astype(jnp.int32)}
 
 
 def with_reinhard(cases: Source, like: Source, images: int = 8) -> Source:
