@@ -1,7 +1,6 @@
 """MGAN: Markovian GAN, textures in one pass, with MDAN for its targets [17], section 3.3 of the review.
 
 Li, Wand. ECCV 2016 (arXiv 1604.04382); layers, weights and schedule of the authors' code (chuanli11/MGANs).
-
 Both games look at maps of a frozen VGG19, f3 = relu3_1, f4 = relu4_1, f5 = relu5_1, and judge each patch of
 them by itself, with the hinge h(s, t) = E max(0, 1 - t s). First (MDAN) pixels are optimised, an image y for
 each photograph x, against the patches of one style image; then (MGAN) G learns to make y of x at once:
@@ -12,7 +11,6 @@ each photograph x, against the patches of one style image; then (MGAN) G learns 
     L_G  = w E (G(f4(x)) - y)^2 + 10^-2 w h(D(f3(G(f4(x)))), 1)                                 w = 1 / 1.01
 
 In the second game the outermost scores do not count (margin 1); x and y are cut alike.
-
 Data: 100 photographs in crops of 128; here slices of phantom heads in a texture of fibres and nuclei.
 Deviations: without VGG weights (`config.weights`) kernels are random, and the results say so; one D1 serves
 all y, which move together; no rotation and zoom of crops; no biases before batch normalisation.
@@ -23,31 +21,24 @@ Expected: no value in the review. Measured: distance of Gram matrices to the sty
 """
 
 import dataclasses
-import functools
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from medgan_jax import cli
 from medgan_jax.baselines import identity
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data import parts
 from medgan_jax.data.needs import Needs
-from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.data.records import numbered
-from medgan_jax.data.style import open_style
+from medgan_jax.data.style import open_contents, open_style
 from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import perceptual, pixel
 from medgan_jax.losses.adversarial import hinge as h
 from medgan_jax.measures import correlation, map_distance
-from medgan_jax.models import markovian
+from medgan_jax.models import markovian, sizes
 from medgan_jax.models.features import random_features, small_vgg
-from medgan_jax.models.sizes import Sizes
-from medgan_jax.nn.crops import cut, random_places
+from medgan_jax.nn.crops import crops_and_style, cut
 from medgan_jax.perceptual import feature_maps, fixed_features
-from medgan_jax.phantoms.head import head_slice
 
 NEEDS = Needs()
 PATCHES, CODE, CONTENTS = "relu3_1", "relu4_1", "relu5_1"  # f3, f4, f5
@@ -112,37 +103,30 @@ def targets_loss(config):
     return loss
 
 
-def pair(config, nets, batch):
-    """Crops of x and of the y that was made of it."""
-    y = jnp.clip(nets.y(batch["x"], batch["number"]), -1, 1)
-    return cut(batch["x"], batch["places"], config.crop), cut(y, batch["places"], config.crop)
+def pair(nets, batch):
+    """Crops of x and of the y that was made of it, of the size of the style's."""
+    y, crop = jnp.clip(nets.y(batch["x"], batch["number"]), -1, 1), batch["style"].shape[1]
+    return cut(batch["x"], batch["places"], crop), cut(y, batch["places"], crop)
 
 
-def inner(scores):
-    """Scores (B, h, w, 1) without the outermost, where there are others."""
-    return scores[:, 1:-1, 1:-1] if min(scores.shape[1:3]) > 2 else scores
-
-
-def discriminator_loss(config):
-    def loss(nets, batch, context):
-        """L_D: patches of y against patches of what G makes."""
-        x, y = pair(config, nets, batch)
-        image = nets.G.peek(nets.features.eval(x)[CODE])
-        real, nets = nets.D.update(nets.features.eval(y)[PATCHES])
-        fake, nets = nets.D.update(nets.features.eval(image)[PATCHES])
-        return h(inner(real), 1) + h(inner(fake), -1), Terms(nets, real=real.mean(), fake=fake.mean())
-
-    return loss
+def discriminator_loss(nets, batch, context):
+    """L_D: patches of y against patches of what G makes."""
+    x, y = pair(nets, batch)
+    image = nets.G.peek(nets.features.eval(x)[CODE])
+    real, nets = nets.D.update(nets.features.eval(y)[PATCHES])
+    fake, nets = nets.D.update(nets.features.eval(image)[PATCHES])
+    loss = h(markovian.inner(real), 1) + h(markovian.inner(fake), -1)
+    return loss, Terms(nets, real=real.mean(), fake=fake.mean())
 
 
 def generator_loss(config):
     def loss(nets, batch, context):
         """L_G: the y of each x, and patches that D takes for those of y."""
-        x, y = pair(config, nets, batch)
+        x, y = pair(nets, batch)
         image, nets = nets.G.update(nets.features.eval(x)[CODE])
         maps, w = nets.features.eval(image), 1 / (1 + config.adversarial)
         near = (image, y) if config.content == "pixel" else (maps[CONTENTS], nets.features.eval(y)[CONTENTS])
-        score = h(inner(nets.D.peek(maps[PATCHES])), 1)
+        score = h(markovian.inner(nets.D.peek(maps[PATCHES])), 1)
         terms = {"content": w * pixel.l2(*near), "adversarial": w * config.adversarial * score}
         return sum(terms.values()), Terms(nets, **terms)
 
@@ -151,54 +135,27 @@ def generator_loss(config):
 
 def styled(nets, batch, key):
     """G(f4(x))."""
-    Sizes(multiple=8).check("this generator", batch["x"])
+    sizes.Sizes(multiple=8).check("this generator", batch["x"])
     return {"styled": nets.G.eval(nets.features.eval(batch["x"])[CODE])}
 
 
-def phantom(key, *, size, channels):
-    image = head_slice(key, size)["image"]
-    return {"image": jnp.broadcast_to(image, (size, size, channels))}
-
-
-def data(config):
-    heads = parts.open_parts(config.data.source, counts=config.phantoms, name=f"head_t1_{config.size}",
-                             phantom=functools.partial(phantom, size=config.size, channels=config.channels))
-    parts.require_image(heads, channels=config.channels, size=config.size)
-    train, intensity = numbered(heads.train), parts.symmetric_range(heads.train)
-    every, some = (Data(Stream(train, batch, fields=("image", "number")), heads.validation, heads.test,
-                        fields=("image",)) for batch in (len(train), config.batch_size))
-    return every, some, intensity
-
-
 def experiment(config):
-    every, cases, intensity = data(config)
+    every, cases, intensity = open_contents(config.data.source, config.size, config.channels, config.phantoms,
+                                            config.batch_size)
     style = open_style(config.style, 2 * config.size, config.channels, smallest=config.crop)
-
-    def prepare(batch, key):
-        x = intensity.forward(batch["image"])
-        if "number" not in batch:
-            return {"x": x}
-        of_pairs, of_style = (random_places(k, len(x), sides, config.crop) for k, sides in zip(
-            jax.random.split(key), (x.shape[1:3], style.shape[:2]), strict=True))
-        return {"x": x, "number": batch["number"], "places": of_pairs,
-                "style": cut(style[None], of_style, config.crop)}
-
-    networks = models(config, len(cases.train.source))
-    adam = optax.adam(config.learning_rate, b1=config.beta1)
+    prepare = crops_and_style(intensity, style, config.crop)
+    nets, adam = models(config, len(cases.train.source)), optax.adam(config.learning_rate, b1=config.beta1)
     features = fixed_features(config.weights, "vgg19", (PATCHES, CODE, CONTENTS), channels=config.channels,
                               base=config.features_base)
     frozen, taps = {"features": features}, ("relu1_2", "relu2_2", "relu3_2")
     judge = random_features(small_vgg(taps), channels=config.channels, seed=1)
     targets = (Phase("D1", ("D1",), patches_loss, adam), Phase("y", ("y",), targets_loss(config), adam))
-    turns = (Phase("D", ("D",), discriminator_loss(config), adam),
-             Phase("G", ("G",), generator_loss(config), adam))
+    turns = (Phase("D", ("D",), discriminator_loss, adam), Phase("G", ("G",), generator_loss(config), adam))
+    first, second = ({n: nets[n] for n in names} for names in (("y", "D1"), ("y", "G", "D")))
     return Experiment(
-        id="mgan", config=config, infer=styled,
-        stages=(Stage("MDAN", {n: networks[n] for n in ("y", "D1")}, targets, every, config.targets_steps,
-                      prepare, frozen),
-                Stage("MGAN", {n: networks[n] for n in ("y", "G", "D")}, turns, cases, config.steps,
-                      prepare, frozen)),
-        baseline=identity("styled", source="x", target="x"),
+        id="mgan", config=config, infer=styled, baseline=identity("styled", source="x", target="x"),
+        stages=(Stage("MDAN", first, targets, every, config.targets_steps, prepare, frozen),
+                Stage("MGAN", second, turns, cases, config.steps, prepare, frozen)),
         metrics=(map_distance("gram", "styled", style[None], feature_maps(judge), perceptual.style_l1),
                  correlation("styled", "x")),
         images=("x", "styled"), prediction=Prediction("x", "styled", lambda image: intensity),

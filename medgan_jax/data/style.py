@@ -1,10 +1,19 @@
-"""The one image whose texture a method takes over."""
+"""The one image whose texture a method takes over, and the images that are to have it."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from medgan_jax.data import parts
 from medgan_jax.data.formats import read_image
 from medgan_jax.data.intensity import MinMax
+from medgan_jax.data.parts import Counts
+from medgan_jax.data.pipeline import Data, Stream
+from medgan_jax.data.records import numbered
 from medgan_jax.errors import UserError
+from medgan_jax.phantoms.head import head_slice
 
 # Red, green, blue of fibres and of nuclei, in [-1, 1].
 PINK, PURPLE = np.array([0.75, 0.3, 0.6]), np.array([-0.3, -0.7, 0.1])
@@ -27,6 +36,27 @@ def open_style(path: str, size: int, channels: int, *, smallest: int) -> np.ndar
         raise UserError(f"{path} is {image.min():g} everywhere: it has no style")
     intensity = MinMax(float(image.min()), float(image.max()), "input", (-1, 1))
     return np.asarray(intensity.forward(image), np.float32)
+
+
+def open_contents(
+    source: str, size: int, channels: int, counts: Counts, batch_size: int
+) -> tuple[Data, Data, MinMax]:
+    """Checked `image` (size, size, channels) of what `source` names, or of heads, alike in all channels.
+
+    All training images in a batch, and `batch_size` of them, both with their `number`; and the map of their
+    values onto [-1, 1].
+    """
+    draw = functools.partial(_head, size=size, channels=channels)
+    opened = parts.open_parts(source, draw, name=f"head_t1_{size}", counts=counts)
+    parts.require_image(opened, channels=channels, size=size)
+    train = numbered(opened.train)
+    streams = (Stream(train, batch, fields=("image", "number")) for batch in (len(train), batch_size))
+    every, some = (Data(each, opened.validation, opened.test, fields=("image",)) for each in streams)
+    return every, some, parts.symmetric_range(opened.train)
+
+
+def _head(key: jax.Array, size: int, channels: int) -> dict[str, jax.Array]:
+    return {"image": jnp.broadcast_to(head_slice(key, size)["image"], (size, size, channels))}
 
 
 def fibres_and_nuclei(size: int, channels: int, seed: int = 0) -> np.ndarray:

@@ -66,6 +66,11 @@ class NeuralPatchDiscriminator(nn.Module):
         return Layer(1, kernel=self.patch, strides=self.step, name="head", **settings)(x, train=train)
 
 
+def inner(scores: jax.Array) -> jax.Array:
+    """Scores (B, h, w, 1) without the outermost, whose patches reach over the border."""
+    return scores[:, 1:-1, 1:-1] if min(scores.shape[1:3]) > 2 else scores
+
+
 class Canvas(nn.Module):
     """Images that are themselves the parameters, for methods that optimise pixels: (B, *S, C).
 

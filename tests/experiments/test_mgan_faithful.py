@@ -92,7 +92,7 @@ def test_generator_learns_the_targets_from_codes(table, context, content):
     x[1] = x[1, :, ::-1]
     y, image = 0.8 * x, 0.3 * x
     inside = np.s_[:, 1:-1, 1:-1]
-    loss, _ = mgan.discriminator_loss(config)(made.nets, batch(), context())
+    loss, _ = mgan.discriminator_loss(made.nets, batch(), context())
     assert float(loss) == pytest.approx(hinge(2 * y[inside], 1) + hinge(2 * image[inside], -1), rel=1e-5)
     loss, terms = mgan.generator_loss(config)(made.nets, batch(), context())
     distance = ((image - y) ** 2).mean() if content == "pixel" else ((image - y)[:, :1, :1] ** 2).mean()
