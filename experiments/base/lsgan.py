@@ -130,7 +130,7 @@ def experiment(config):
     return Experiment(
         id="lsgan", config=config, stages=(game,),
         infer=lambda nets, batch, key: {"sample": nets.G.eval(batch["z"])},
-        baseline=pca_gaussian("sample", "x"), select="swd", images=("sample", "x"),
+        baseline=pca_gaussian("sample", "x"), select=None if ring else "swd", images=("sample", "x"),
         metrics=known if ring else sample_distance("sample", "x"), learning=bounds if ring else (),
         terms={"adversarial": "1/2", "real": f"to b = {config.b:g}", "fake": f"to a = {config.a:g}"},
         unknowns=("on the ring: networks",))
