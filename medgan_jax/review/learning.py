@@ -32,7 +32,7 @@ RECORDS = ROOT / "experiments" / "records" / "learning"
 NEUTRAL = ("arguments", "axes", "cli", "configuration", "data", "errors", "evaluation", "game", "metrics", "nn",
            "review", "training")  # fmt: skip
 # Looked into for the phantoms that it draws, though its own code is no part.
-PASSAGES = ("data.parts",)
+PASSAGES = ("data",)
 TOLERATED = {"missing": 1, "stale": 1, "fails": 1, "holds": 0}
 
 

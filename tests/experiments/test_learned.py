@@ -1,0 +1,38 @@
+"""Records of what experiments learn are of the present code and keep the bounds that they declare.
+
+`python -m medgan_jax.review.learning ID` makes a record anew; the slow test does so for each.
+"""
+
+import json
+
+import pytest
+
+from medgan_jax import cli
+from medgan_jax.review import learning
+
+EXPERIMENTS = learning.implemented()
+RECORDED = sorted(path.stem for path in learning.RECORDS.glob("*.json"))
+
+
+def test_every_record_is_of_an_experiment_and_every_experiment_declares_what_it_must_show():
+    assert RECORDED and set(RECORDED) <= set(EXPERIMENTS)
+    assert all("learning=" in (learning.ROOT / f"{module.replace('.', '/')}.py").read_text()
+               for module in EXPERIMENTS.values())  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_record_is_of_the_present_code_and_holds(name):
+    state = learning.state_of(name, EXPERIMENTS[name])
+    assert state == "holds", f"{state}: run `python -m medgan_jax.review.learning {name}`"
+    record = json.loads((learning.RECORDS / f"{name}.json").read_text())
+    assert record["bounds"] and all(each["holds"] for each in record["bounds"])
+    assert record["data"]["source"].startswith("phantom:")
+    assert record["train_seconds"] <= 360, "a learning run takes at most six minutes"
+    twin = cli.load(EXPERIMENTS[name]).preset("small").twin()
+    assert (record["twin"] is not None) == (twin is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_learning_run_holds_again(name, tmp_path):
+    assert learning.learn(name, EXPERIMENTS[name], tmp_path)["holds"]
