@@ -1,4 +1,7 @@
-"""Forward models as a stage's `prepare`: what a scanner would have measured of a batch of images."""
+"""Forward models as a stage's `prepare`: what a scanner would have measured of a batch of images.
+
+And what prepares a batch without any: values in the range of the networks, masks of labels.
+"""
 
 from collections.abc import Callable
 
@@ -6,6 +9,34 @@ import jax
 import jax.numpy as jnp
 
 from medgan_jax.physics import fourier, resolution
+
+
+def in_range(forward: Callable[[jax.Array], jax.Array], **fields: str) -> Callable[[dict, jax.Array], dict]:
+    """`fields`, new name = field, by `forward`, as far as a batch has them; what they do not name is kept."""
+
+    def prepare(batch, key):
+        kept = {name: values for name, values in batch.items() if name not in fields.values()}
+        return kept | {name: forward(batch[field]) for name, field in fields.items() if field in batch}
+
+    return prepare
+
+
+def partly_annotated(forward: Callable[[jax.Array], jax.Array]) -> Callable[[dict, jax.Array], dict]:
+    """Annotated records and images without a label -> `x`, `u` (B, H, W, C) by `forward`, and masks of x.
+
+    `annotated` holds `image` and `label` (B, H, W, 1), a number for each gland; cases for evaluation hold
+    these themselves, and no `unannotated`. `y` (B, H, W, 2) is one-hot, background first, `glands`
+    (B, H, W, 1) its second channel, `labels` the numbers.
+    """
+
+    def prepare(batch, key):
+        known = batch.get("annotated", batch)
+        y = jax.nn.one_hot((known["label"][..., 0] > 0).astype(jnp.int32), 2)
+        others = {"u": forward(batch["unannotated"])} if "unannotated" in batch else {}
+        x = forward(known["image"])
+        return {"x": x, "y": y, "glands": y[..., 1:], "labels": known["label"], **others}
+
+    return prepare
 
 
 def undersampled_magnitudes(mask: jax.Array, noise: float = 0.0) -> Callable[[dict, jax.Array], dict]:

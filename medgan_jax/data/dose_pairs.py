@@ -10,6 +10,7 @@ import numpy as np
 
 from medgan_jax.data.parts import Counts, Draw, Parts, open_parts, require_image
 from medgan_jax.data.sources import Record, cached, mapped
+from medgan_jax.phantoms.catphan import catphan_slice
 from medgan_jax.physics.tomography import LOWEST_HU, low_dose
 
 
@@ -45,6 +46,15 @@ def open_dose_pairs(
     scan = jax.jit(lambda image, key: _scan(image, key, photons[0], pixel_mm))
     noisy = functools.partial(_with_noise, scan)
     return Parts(*(cached(mapped(part, noisy)) for part in (parts.train, parts.validation, parts.test)))
+
+
+def open_catphans(
+    source: str, *, size: int, counts: Counts, photons: Sequence[float], pixel_mm: float
+) -> Parts:
+    """`open_dose_pairs` with phantoms of the Catphan, whose target is free of noise; they have `edge`."""
+    draw = functools.partial(catphan_slice, size=size)
+    settings = dict(size=size, photons=photons, pixel_mm=pixel_mm)
+    return open_dose_pairs(source, draw, name="catphan_dose", counts=counts, **settings)
 
 
 def _scan(image: jax.Array, key: jax.Array, photons: jax.Array | float, pixel_mm: float) -> jax.Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from medgan_jax.data import transforms
 from medgan_jax.data.distributions import MODES, ring_point
-from medgan_jax.data.intensity import MinMax
+from medgan_jax.data.intensity import Affine, MinMax
 from medgan_jax.data.sources import (
     SPLITS,
     PhantomSource,
@@ -336,6 +336,13 @@ def symmetric_range(source: Source, field: str = "image", to: tuple[float, float
     if low == high:
         raise UserError(f"every '{field}' of '{source.name}' is {low:g}: there is nothing to learn")
     return MinMax(low, high, "input", to)
+
+
+def joint_range(sources: Sequence[Source], field: str = "image") -> Affine:
+    """The map of the range of `field` over all records of all `sources` onto [-1, 1]; it cuts nothing off."""
+    lows, highs = zip(*(value_range(source, field) for source in sources), strict=True)
+    scale = 2 / (max(highs) - min(lows))
+    return Affine(scale, -1 - scale * min(lows), "input")
 
 
 def unit_range(source: Source, field: str = "image") -> MinMax:

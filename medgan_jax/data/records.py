@@ -221,6 +221,12 @@ def subset(source: Source, indices: Iterable[int]) -> Source:
     return _Subset(source, list(indices))
 
 
+def divided(source: Source, first: int) -> tuple[Source, Source]:
+    """The `first` records of `source`, and the others."""
+    every = range(len(source))
+    return subset(source, every[:first]), subset(source, every[first:])
+
+
 def where(source: Source, **values: Any) -> Source:
     """The records whose metadata hold these values, such as `where(source, label='normal')`.
 
