@@ -23,13 +23,21 @@ def shapes(phantom: PhantomSet) -> Mapping[str, jax.ShapeDtypeStruct]:
     """What is stored, by field, from the drawing function's own shapes; maps get a channel."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     drawn = jax.eval_shape(phantom.generate, key)
-    spatial = drawn["image"].shape[:-1] if "image" in drawn else None
+    spatial = _spatial(drawn)
     return {
         _SINGULAR.get(name, name): jax.ShapeDtypeStruct(
             (*array.shape, 1) if array.shape == spatial else array.shape, _TYPES[np.dtype(array.dtype).kind]
         )
         for name, array in drawn.items()
     }
+
+
+def _spatial(drawn: Mapping[str, jax.ShapeDtypeStruct]) -> tuple[int, ...] | None:
+    """Sides of the image; None without one. An image of the shape of its label map has no channel yet."""
+    if "image" not in drawn:
+        return None
+    image, labels = drawn["image"].shape, drawn.get("labels")
+    return image if labels is not None and labels.shape == image else image[:-1]
 
 
 def draw(phantom: PhantomSet, split: str, start: int) -> list[tuple[str, dict[str, Any]]]:

@@ -1,8 +1,9 @@
 """Which phantoms are built as data sets: every drawing function of `medgan_jax.phantoms`, as it lands there.
 
-A drawing function is a public one that takes a key, needs nothing else, and returns arrays by name. What is
-known of a module beside that stands in `KNOWN`; a module that is not there is built, too, with the sizes that
-are usual.
+A drawing function is a public one that takes a key, needs nothing that its variants do not give, and returns
+arrays by name. What is known of a module beside that stands in `KNOWN`; a module that is not there is built,
+too, with the sizes that are usual. What the functions give stands in `DRAWN`, so that it can be listed
+without tracing them.
 """
 
 import dataclasses
@@ -31,7 +32,8 @@ _COUNTS = dict.fromkeys(("volume", "stack", "cine", "echo"), (40, 10, 20))
 class Known:
     """Words about a module. variants: keywords of its functions by the name of a configuration.
 
-    A variant is left out for functions that lack one of its keywords.
+    A variant is left out for functions that lack one of its keywords, and a function without a variant that
+    gives all that it needs.
     """
 
     anatomy: str
@@ -57,11 +59,17 @@ KNOWN = {
     "oct": Known("macula", "optical coherence tomography", {"": {}, "fluid": {"fluid": True}}),
     "chest_xray": Known("chest, frontal", "radiograph"),
     "chest_ct": Known("chest, lung nodules", "CT"),
+    "catphan": Known("quality-control disc", "CT"),
     "abdomen": Known("abdomen, liver and spleen", "CT"),
-    "liver_lesions": Known("liver lesions", "CT"),
+    "liver_lesions": Known(
+        "liver lesions", "CT",
+        {"cyst": {"lesion": 0}, "metastasis": {"lesion": 1}, "haemangioma": {"lesion": 2}},
+    ),
+    "lung_nodules": Known(
+        "lung nodules", "CT", {"benign": {"malignant": False}, "malignant": {"malignant": True}}
+    ),
     "pelvis": Known("pelvis, prostate", "MR, CT"),
     "trus": Known("prostate", "transrectal ultrasound"),
-    "obstetric": Known("fetus", "ultrasound"),
     "cardiac": Known("heart, short axis", "MR: cine"),
     "cardiac_echo": Known("heart", "echocardiography"),
     "fundus": Known("retina", "colour fundus photograph"),
@@ -74,6 +82,93 @@ KNOWN = {
     "tissue": Known("tissue", "stained histology"),
     "spine": Known("spine", "CT"),
     "deformed": Known("brain, deformed pairs", "MR"),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """What a function of `module` draws, as it is stored: `image` of so many axes and channels, and targets.
+
+    rank: spatial axes. Without an image, axes and channels are None.
+    """
+
+    module: str
+    rank: int | None
+    channels: int | None
+    targets: tuple[str, ...]
+
+
+def _drawn(module: str, rank: int | None, channels: int | None, targets: str) -> Drawn:
+    return Drawn(module, rank, channels, tuple(targets.split()))
+
+
+_ABDOMEN = "label lesion_centroids lesion_mask lesion_valid level malignant_mask"
+_CELLS = "cell_mask centroids instances label present"
+_CHEST = "agatston calcification_mask label level low_contrast_mask lung_mask nodule_mask"
+_PELVIS = "body_mask label landmarks lesion_mask level prostate_mask"
+_TISSUE = (
+    "centroids concentrations gland_instances gland_mask label mitosis_mask nuclei_instances nuclei_mask"
+    " present"
+)
+DRAWN = {
+    "abdomen_slice": _drawn("abdomen", 2, 1, _ABDOMEN),
+    "abdomen_volume": _drawn("abdomen", 3, 1, _ABDOMEN),
+    "angiogram": _drawn("vessels", 2, 1, "centreline label radii stenosis_grade stenosis_place vessel_mask"),
+    "cardiac_cine": _drawn("cardiac", 3, 1, "contraction indices infarct_mask label"),
+    "cardiac_echo": _drawn("cardiac_echo", 3, 1, "cavity_ml label"),
+    "cardiac_slice": _drawn("cardiac", 2, 1, "apical basal centre complex infarct_mask label position"),
+    "cardiac_stack": _drawn("cardiac", 3, 1, "apical basal covered label positions spacing_mm"),
+    "catphan_slice": _drawn("catphan", 2, 1, "edge line_pair_mask low_contrast_mask rods"),
+    "chest_ct_slice": _drawn("chest_ct", 2, 1, _CHEST),
+    "chest_ct_volume": _drawn("chest_ct", 3, 1, _CHEST),
+    "chest_xray": _drawn(
+        "chest_xray", 2, 1, "centroids clavicle_mask label nodule_mask opacity_mask rib_mask"
+    ),
+    "coronary_centreline": _drawn(
+        "vessels", None, None, "artery centreline code length radii stenosis_grade stenosis_place"
+    ),
+    "deformed_pair": _drawn(
+        "deformed", None, None,
+        "displacement fixed fixed_labels fixed_landmarks moving moving_labels moving_landmarks",
+    ),
+    "dermoscopy_image": _drawn("skin", 2, 3, "hair_mask kind label lesion_mask"),
+    "endomicroscopy_image": _drawn("endomicroscopy", 2, 1, "label tissue"),
+    "fundus_image": _drawn(
+        "fundus", 2, 3,
+        "cup_mask cup_to_disc disc_centre disc_mask field_of_view fovea label lesion_mask vessel_mask",
+    ),
+    "head_slice": _drawn("head", 2, 1, "brain_mask complex label lesion_mask"),
+    "head_study": _drawn(
+        "head_study", 2, 3, "artery_mask bone_mask brain_mask label lesion_mask tumour_mask"
+    ),
+    "head_volume": _drawn("head_volume", 3, 1, "bone_mask brain_mask label lesion_mask tumour_mask"),
+    "hippocampus_volume": _drawn("hippocampus", 3, 1, "label"),
+    "ivus_frame": _drawn("ivus", 2, 1, "label lumen_mask lumen_radii vessel_mask vessel_radii"),
+    "liver_lesion_patch": _drawn("liver_lesions", 2, 1, "label lesion_mask"),
+    "lung_nodule_patch": _drawn("lung_nodules", 2, 1, "centre label lung_mask nodule_mask"),
+    "lung_nodule_volume": _drawn("lung_nodules", 3, 1, "centre label lung_mask nodule_mask"),
+    "mr_trus_pair": _drawn(
+        "trus", None, None,
+        "displacement mr mr_labels mr_landmarks mr_prostate_mask sector_mask spacing trus trus_labels"
+        " trus_landmarks trus_prostate_mask",
+    ),
+    "neuron_image": _drawn("neurons", 2, 1, "label neuron_mask soma"),
+    "nuclei_image": _drawn("cells", 2, 1, _CELLS),
+    "oct_patch": _drawn("oct", 2, 1, "fluid_mask"),
+    "oct_slice": _drawn("oct", 2, 1, "anomaly_mask fluid_mask label"),
+    "pelvis_modalities": _drawn("pelvis", None, None, f"{_PELVIS} ct t1 t2"),
+    "pelvis_slice": _drawn("pelvis", 2, 1, _PELVIS),
+    "pelvis_volume": _drawn("pelvis", 3, 1, _PELVIS),
+    "prostate_mpmr": _drawn("pelvis", 2, 3, "aggressive label lesion_mask prostate_mask"),
+    "skin_photograph": _drawn("skin", 2, 3, "centres lesion_mask pigmented pigmented_mask radii valid"),
+    "spheroid_image": _drawn("cells", 2, 1, _CELLS),
+    "spine_volume": _drawn("spine", 3, 1, "bone_mask centroids label visible"),
+    "tissue_patch": _drawn("tissue", 2, 3, _TISSUE),
+    "transparent_cells": _drawn("cells", 2, 1, f"{_CELLS} phase"),
+    "trus_image": _drawn("trus", 2, 1, "label landmarks lesion_mask prostate_mask sector_mask visible"),
+    "unstained_pair": _drawn("tissue", 2, 3, f"{_TISSUE} spectra"),
+    "vessel_tree": _drawn("fundus", 2, 1, "label vessel_mask"),
+    "vessel_volume": _drawn("vessels", 3, 1, "centreline label radii stenosis_grade vessel_mask"),
 }  # fmt: skip
 
 
@@ -109,20 +204,22 @@ def phantom_sets() -> dict[str, PhantomSet]:
         if not module.startswith("_"):
             imported = importlib.import_module(f"{phantoms.__name__}.{module}")
             for name, draw in sorted(vars(imported).items()):
-                if _is_drawing(draw, imported.__name__):
+                if _is_drawing(draw, imported.__name__, module):
                     found |= {one.name: one for one in _configurations(module, name, draw)}
     return found
 
 
-def _is_drawing(draw: Any, module: str) -> bool:
-    if not inspect.isfunction(draw) or draw.__module__ != module or draw.__name__.startswith("_"):
+def _is_drawing(draw: Any, imported: str, module: str) -> bool:
+    if not inspect.isfunction(draw) or draw.__module__ != imported or draw.__name__.startswith("_"):
         return False
     first, *others = inspect.signature(draw).parameters.values() or [None]
-    given = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    loose = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    needed = {one.name for one in others if one.default is one.empty and one.kind not in loose}
+    known = KNOWN.get(module) or Known(module, "")
     return (
         first is not None
         and first.name == "key"
-        and all(one.default is not one.empty or one.kind in given for one in others)
+        and any(needed <= keywords.keys() for keywords in known.variants.values())
         and typing.get_origin(draw.__annotations__.get("return")) is dict
     )
 

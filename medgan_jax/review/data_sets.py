@@ -3,13 +3,12 @@
 import contextlib
 import dataclasses
 import functools
-import importlib.util
 import pathlib
 from collections.abc import Sequence
 
 from medgan_jax.data.catalogue import configurations, review_rows
 from medgan_jax.data.needs import Needs, Offer, declared, fits
-from medgan_jax.data.phantom_sets import KNOWN
+from medgan_jax.data.phantom_sets import DRAWN, KNOWN
 from medgan_jax.data.public.layout import Field, PublicSet
 from medgan_jax.data.public.registry import SETS
 from medgan_jax.errors import UserError
@@ -63,7 +62,7 @@ def available() -> list[Row]:
             tables=(),
             experiments=tuple(usable_by(kspace)),
         ),
-        *(_phantom_row(module) for module in KNOWN if _is_phantom(module)),
+        *(_phantom_row(function) for function in DRAWN),
     ]
     return rows + [_public_row(public, form) for public in SETS.values() for form in public.forms]
 
@@ -80,20 +79,18 @@ def usable_by(offer: Offer) -> list[str]:
     return [id for id, needs in _declarations().items() if fits(needs, offer)]
 
 
-def _is_phantom(module: str) -> bool:
-    return importlib.util.find_spec(f"medgan_jax.phantoms.{module}") is not None
-
-
-def _phantom_row(module: str) -> Row:
-    known = KNOWN[module]
+def _phantom_row(function: str) -> Row:
+    drawn = DRAWN[function]
+    image = () if drawn.rank is None else ("image",)
+    known = KNOWN[drawn.module]
     return Row(
         name="phantoms",
-        configuration=f"{module}_...",
+        configuration=f"{function}_...",
         anatomy=f"{known.anatomy} (phantom)",
         modality=known.modality,
-        targets=("see `data list phantoms`",),
+        targets=drawn.targets,
         tables=(),
-        experiments=(),
+        experiments=tuple(usable_by(Offer(frozenset(image + drawn.targets), drawn.rank, drawn.channels))),
     )
 
 

@@ -18,8 +18,8 @@ from medgan_jax.cli import main
 from medgan_jax.data import catalogue
 from medgan_jax.data.builders import mr_head_kspace
 from medgan_jax.data.needs import declared
-from medgan_jax.data.phantom_records import SEED
-from medgan_jax.data.phantom_sets import KNOWN, phantom_sets
+from medgan_jax.data.phantom_records import SEED, shapes
+from medgan_jax.data.phantom_sets import DRAWN, KNOWN, phantom_sets
 from medgan_jax.data.pipeline import Data, Stream, train_batches
 from medgan_jax.data.prepared import PreparedSource, find_builder, open_prepared, prepare_builder
 from medgan_jax.data.sources import SPLITS, PhantomSource, open_source
@@ -256,6 +256,21 @@ def test_phantoms_are_found_by_their_names():
     found = phantom_sets()
     assert {"head_slice_t1_256", "oct_patch_64", "chest_xray_128", "fundus_image_256"} <= found.keys()
     assert all(callable(one.generate) and one.known.anatomy for one in found.values())
+
+
+def test_what_phantoms_draw_is_listed_as_it_is():
+    one_each = {phantom.function: phantom for phantom in reversed(phantom_sets().values())}
+    assert one_each.keys() == DRAWN.keys()
+    for function, phantom in one_each.items():
+        fields, listed = shapes(phantom), DRAWN[function]
+        assert set(listed.targets) == fields.keys() - {"image"} and listed.module == phantom.module
+        if listed.rank is None:
+            assert "image" not in fields
+        else:
+            shape = fields["image"].shape
+            assert (len(shape) - 1, shape[-1]) == (listed.rank, listed.channels), function
+    rows = {row.configuration: row for row in data_sets.available() if row.name == "phantoms"}
+    assert "dagan" in rows["head_slice_..."].experiments and "label" in rows["spine_volume_..."].targets
 
 
 def test_processes_are_only_for_what_takes_them(tmp_path):
