@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "judges": {"game", "measures", "models"} | LEAVES,
     "auto_context": {"data", "game", "inference", "nn"},
     "training": {"game", "configuration", "data.pipeline", "data.formats", "review.catalogue"},
-    "shortcuts": {"configuration", "data", "game", "models", "training"} | LEAVES,
+    "shortcuts": {"configuration", "data", "game", "models", "review.code", "training"} | LEAVES,
 }
 # Dependencies that move fast are kept in one place each.
 AT_HOME = {
