@@ -111,7 +111,7 @@ def test_unknown_command_lists_the_known_ones(mistake):
     error = mistake("trian", "dagan")
     assert "the nearest is train" in error
     assert all(command in error for command in cli.COMMANDS)
-    assert "list, describe" in mistake("reproduce", "12")
+    assert "list, describe" in mistake("publish", "12")
     assert "no command" in mistake()
 
 

@@ -78,7 +78,7 @@ def test_losses_by_hand(table, context, cross_entropy):
 
 
 def test_generator_learns_from_the_discriminator_alone():
-    config = dataclasses.replace(gan.Config.small(), widths=(4,), units=(4,), phantoms=(8, 8, 8))
+    config = dataclasses.replace(gan.Config.small(), k=1, widths=(4,), units=(4,), phantoms=(8, 8, 8))
     game = gan.experiment(config).stages[0]
     batch = {"point": jnp.ones((4, 2))}
     state = quick(make_initialise(game))(batch, {}, 0)
