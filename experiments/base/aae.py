@@ -14,7 +14,7 @@ Three turns on the same batch: both networks of the autoencoder, D, and the enco
 Data: digits in the paper; here slices of phantom heads at 32 x 32, or any images of one size.
 Deviations: images are grey, not binary digits; `small` has Adam in the place of the paper's descent.
 Published: Parzen log-likelihood 340 +- 2 on MNIST with 8 numbers a code. No value in the review.
-`small`: a minute on two CPU cores. `paper`: not run by this project.
+`small`: minutes on two CPU cores. `paper`: not run by this project.
 
     python -m experiments.base.aae --data.source FOLDER
 """

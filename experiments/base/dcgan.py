@@ -15,7 +15,7 @@ Data: any images of one size (LSUN bedrooms in the paper); here cells under four
 kinds are counted among the samples (`modes`) where records have a label.
 Deviations: 4x4 kernels as in the code (5x5 in the paper's figure); layers without a norm have a bias.
 Expected: no value in the review for this base model.
-`small`: a minute and a half on two CPU cores. `paper`: not run by this project.
+`small`: no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.base.dcgan --data.source FOLDER
 """

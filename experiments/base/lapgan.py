@@ -16,7 +16,7 @@ are counted among the samples (`modes`) where records have a label.
 Deviations: D_k sees real and generated images in every step, not either by the toss of a coin; d takes means
 of 2x2 pixels, u is linear; rate and momentum move in every step, not every epoch; `small` takes Adam.
 Expected: no value in the review for this base model.
-`small`: a minute and a half on two CPU cores. `paper`: not run by this project.
+`small`: no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.base.lapgan --data.source FOLDER
 """

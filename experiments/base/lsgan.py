@@ -15,7 +15,7 @@ Gaussians on a circle, for which the same game is played by small dense networks
 Deviations: the losses are means over the batch (sums in the code); the state with the best sliced Wasserstein
 distance on validation samples is kept, not the last.
 Expected: no value in the review for this base model.
-`small`: the ring, about a minute on two CPU cores. `paper`: not run by this project.
+`small`: the ring, no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.base.lsgan --config.form image --data.source FOLDER
 """

@@ -15,7 +15,7 @@ Data: 100 photographs in crops of 128; here slices of phantom heads in a texture
 Deviations: without VGG weights (`config.weights`) kernels are random, and the results say so; one D1 serves
 all y, which move together; no rotation and zoom of crops; no biases before batch normalisation.
 Expected: no value in the review. Measured: distance of Gram matrices to the style, in other random features.
-`small`: three minutes on two CPU cores. `paper`: not run by this project.
+`small`: no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.base.mgan --data.source FOLDER --config.style FILE
 """

@@ -15,7 +15,7 @@ Data: any images of a size that is a power of two (CelebA-HQ in the paper); here
 microscope, whose kinds are counted among the samples (`modes`) where records have a label.
 Deviations: Adam and the moving average start anew at each resolution; doubling and convolution are apart.
 Expected: no value in the review for this base model.
-`small`: a minute and a half on two CPU cores. `paper`: not run by this project.
+`small`: no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.base.pgan --data.source FOLDER
 """

@@ -18,7 +18,7 @@ the results say so; one channel of grey; the state of the least validation featu
 before batch normalisation.
 Published: Set5 at 4x, 32.05 dB before and 29.40 dB after stage two, while readers prefer the latter: so both
 distortion and feature distance are measured, in fixed random features that no stage has seen.
-`small`: two minutes on two CPU cores, 2x. `paper`: not run by this project.
+`small`: no run recorded yet, 2x. `paper`: not run by this project.
 
     python -m experiments.base.srgan --data.source FOLDER
 """

@@ -14,7 +14,7 @@ Data: TCGA (source) and CINJ (target), low or high Gleason grade; here slides of
 laboratories, in bags of patches, or a folder of two domains with `patient` and `label` in their tables.
 Deviation: patches are turned and mirrored. Published: accuracy 0.77 on TCGA, 0.75 on CINJ; other data give
 others. The twin is M_s on the target, as it is (`source_...`) and in the source's colours after Reinhard
-(`normalised_...`). Ablation: `config.siamese` 0. `small`: three minutes on two CPU cores. `paper`: not run.
+(`normalised_...`). Ablation: `config.siamese` 0. `small`: no run recorded yet. `paper`: not run.
 
     python -m experiments.classification.adv_da_histopathology --data.source FOLDER
 """

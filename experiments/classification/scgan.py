@@ -14,7 +14,7 @@ A stack whose first slice is not basal misses its base (MBS); one whose last is 
 Data: UK Biobank short-axis cine MR (the review's text says ultrasound), whose complete stacks lose outer
 slices; here phantoms, or a folder of stacks from base to apex, cut round the ventricle. A share has labels.
 Published: accuracy 92.5 (MAS), 89.3 % (MBS), precision 87.6, 89.1, recall 90.5, 91.7; other data. The twin is
-the trunk without generators. `small`: three minutes on two CPU cores. `paper`: not run by this project.
+the trunk without generators. `small`: no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.classification.scgan --data.source FOLDER
 """

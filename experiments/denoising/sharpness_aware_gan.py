@@ -13,7 +13,7 @@ Data: Catphan 600 and a piglet, simulated noise of 1e4 and 1e5 photons a ray; he
 folder has `image` and `target` in HU, or slices to which noise is added. Deviations: instance norm for batch
 norm in training mode at one image; S learns from partly blurred targets, not photographs; the state with the
 best PSNR, of -1024 to 1955 HU, is kept. Published: 1e4 photons PSNR 26.77 dB, SSIM 0.8454; 1e5 photons 28.25
-dB, 0.87; others on other data. `small`: two minutes on two CPU cores; its twin has no sharpness term.
+dB, 0.87; others on other data. `small`: no run recorded yet; its twin has no sharpness term.
 `paper`: not run.
 
     python -m experiments.denoising.sharpness_aware_gan --data.source FOLDER

@@ -14,7 +14,7 @@ noise is added. Deviations: without VGG weights (`config.features.weights`) phi 
 lambda_1 is such that the term costs a share of ||z - x||_2, by which D can at most tell z from x. The code
 sums slopes along one axis and L_VGG over a case, the paper does not. The last kernel begins positive (see
 `models`). Published: readers' scores of 1 to 5, noise 3.20 +- 0.25, artefacts 3.45 +- 0.25, quality 3.70 +-
-0.15; PSNR and SSIM are of -160 to 240 HU and the last state. `small`: two minutes on two CPU cores, trained
+0.15; PSNR and SSIM are of -160 to 240 HU and the last state. `small`: no run recorded yet, trained
 in that window. `paper`: not run.
 
     python -m experiments.denoising.wgan_vgg_ldct --data.source FOLDER

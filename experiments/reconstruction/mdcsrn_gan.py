@@ -13,7 +13,7 @@ for D after each 500.
 Data: HCP, 1113 T1 volumes of 256 x 320 x 320 over 4095, patches of 64; here phantom heads, or a folder of
 volumes, each over its own maximum. The last state is measured: PSNR would choose the least sharpened.
 Published: PSNR 35.88, SSIM 0.94, NRMSE 0.0852, of the network trained by L1 alone; other data give others.
-`small`: five minutes on two CPU cores with its twin, the first stage. `paper`: not run by this project.
+`small`: no run recorded yet with its twin, the first stage. `paper`: not run by this project.
 
     python -m experiments.reconstruction.mdcsrn_gan --data.source FOLDER
 """

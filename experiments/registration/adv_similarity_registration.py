@@ -18,7 +18,7 @@ Data: LPBA40, 30 volumes in every ordered pair, 10 for test; also IBSR18, CUMC12
 masks/` is padded and paired; phantoms are pairs with known deformations.
 Deviations: D's two phases have moments of their own in Adam; whole images, where the paper may have patches;
 the state with the best validation Dice is kept. Published: Dice 71.8 % on LPBA40.
-`small`: slices, minutes on two CPU cores. `paper`: not run by this project.
+`small`: slices, no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.registration.adv_similarity_registration --data.source FOLDER
 """

@@ -15,7 +15,7 @@ Data: JSRT (247 radiographs, lungs and heart) and Montgomery (138, lungs), at 40
 3 heart, or a channel for each organ. For lungs alone say --config.organs 2.
 Published: Dice of lungs 0.973 and heart 0.927, IoU 0.947 and 0.866, of JSRT.
 Deviations: the state with the best validation Dice is kept. Its twin has cross-entropy alone.
-`small`: a minute on two CPU cores, Dice 0.88. `paper`: not run by this project.
+`small`: minutes on two CPU cores. `paper`: not run by this project.
 
     python -m experiments.segmentation.scan --data.source FOLDER
 """

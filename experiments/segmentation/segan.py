@@ -15,7 +15,7 @@ Data: BRATS, slices of 180 x 180 with T1c, T2 and FLAIR, random crops of 160 and
 subjects; here gliomas in phantom heads, or a folder with masks 0 none, 1 oedema, 2 core, 3 enhancing.
 Published: BRATS 2013, Dice of the whole tumour 0.84, core 0.70, enhancing 0.65; 2015: 0.85, 0.70, 0.66.
 Deviations: the state with the best validation Dice is kept. Its twin is S with the soft Dice loss.
-`small`: a minute on two CPU cores; finds tumour and core, not yet the enhancing part. `paper`: not run.
+`small`: minutes on two CPU cores; finds tumour and core, not yet the enhancing part. `paper`: not run.
 
     python -m experiments.segmentation.segan --data.source FOLDER
 """

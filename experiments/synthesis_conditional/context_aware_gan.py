@@ -18,7 +18,7 @@ kept; no biases before batch normalisation.
 
 Data: 16 ADNI brains and 22 pelves; folders `A/ B/` of registered volumes, B in HU, or heads of phantoms.
 Published: MAE 92.5 HU, PSNR 27.6 dB on brains and 39.0 HU, 34.1 dB on pelves (recalled, not in the review).
-`small`: two rounds, 2 folds, minutes on two CPU cores. `paper`: not run by this project.
+`small`: two rounds, 2 folds, no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.synthesis_conditional.context_aware_gan --data.source FOLDER
 """

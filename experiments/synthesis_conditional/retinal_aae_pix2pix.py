@@ -16,7 +16,7 @@ is tested on real images, beside one that has learned on real pairs.
 Data: Messidor, trees segmented by a network that had learned DRIVE; folders `A/ B/`, or phantom eyes.
 Deviations: each convolution of the encoder reads the one before, in the code the second reads the image; maps
 of one pixel are not normalised; the segmenters are small U-Nets; no biases before batch normalisation.
-Published: no value in the review. `small`: minutes on two CPU cores. `paper`: not run by this project.
+Published: no value in the review. `small`: no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.synthesis_conditional.retinal_aae_pix2pix --data.source FOLDER
 """

@@ -12,7 +12,7 @@ The rivals are trained beside it at the last resolution; LAPGAN starts from a DC
 Data: ISIC 2018, 10015 dermoscopic images; here phantoms of three kinds, as frequent as in ISIC 2017.
 Published: no value in the review; dermatologists could hardly tell real from generated.
 Deviations: Adam and the moving average start anew at each resolution; rivals see its last batches.
-`small`: two minutes on two CPU cores. `paper`: not run by this project.
+`small`: no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.synthesis_unconditional.pggan_skin_lesion --data.source FOLDER
 """
