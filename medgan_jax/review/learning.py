@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from medgan_jax import cli
 from medgan_jax.errors import UserError
 from medgan_jax.review import catalogue, code
-from medgan_jax.review.records import ROOT, record
+from medgan_jax.review.records import ROOT, record, require_finished
 from medgan_jax.training.workdir import write_json
 
 RECORDS = ROOT / "experiments" / "records" / "learning"
@@ -103,8 +103,10 @@ def learn(identifier: str, module: str, workdir: pathlib.Path) -> dict:
     place = ["--workdir", str(workdir)]
     if config.twin() is not None:
         _command("train", module, "--preset", "small", "--twin", *place)
+        require_finished(workdir / "twin")
         _command("evaluate", module, "--workdir", str(workdir / "twin"))
     _command("train", module, "--preset", "small", *place)
+    require_finished(workdir)
     _command("evaluate", module, *place)
     measured = record(workdir)
     held = bounds(method.factory(config), measured)

@@ -8,6 +8,7 @@ is typed by hand.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -26,6 +27,17 @@ def read_json(path: pathlib.Path) -> dict:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); evaluate the run first") from error
+
+
+def require_finished(workdir: pathlib.Path) -> None:
+    """UserError unless the run was trained to its end: one that SIGTERM stopped can be evaluated, too."""
+    from medgan_jax.training.checkpoints import Checkpoints
+    from medgan_jax.training.loop import SCHEMA
+
+    with contextlib.closing(Checkpoints(workdir / "checkpoints", schema=SCHEMA, warn=lambda line: None)) as kept:
+        metadata = kept.metadata("last")
+    if metadata is None or not metadata["finished"]:
+        raise UserError(f"the training in {workdir} was stopped before its end; the same command goes on with it")
 
 
 def record(workdir: pathlib.Path) -> dict:

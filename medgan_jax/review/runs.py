@@ -25,7 +25,7 @@ from medgan_jax import cli
 from medgan_jax.configuration import DataOptions, as_dict
 from medgan_jax.errors import UserError
 from medgan_jax.review import learning
-from medgan_jax.review.records import record
+from medgan_jax.review.records import record, require_finished
 from medgan_jax.training.workdir import write_json
 
 RESULT, FAILED, LOG = "result.json", "failed.json", "log.txt"
@@ -216,7 +216,12 @@ def _play(options: argparse.Namespace) -> int:
     if cli.load(options.module).preset(options.preset).twin() is not None:
         twin = ["evaluate", options.module, "--workdir", str(workdir / "twin")]
         commands = [[*training, "--twin"], twin, *commands]
-    return next((status for command in commands if (status := cli.main(command))), 0)
+    for command in commands:
+        if status := cli.main(command):
+            return status
+        if command[0] == "train":
+            require_finished(workdir / "twin" if "--twin" in command else workdir)
+    return 0
 
 
 if __name__ == "__main__":

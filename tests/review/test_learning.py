@@ -12,6 +12,7 @@ from medgan_jax import cli
 from medgan_jax.errors import UserError
 from medgan_jax.game import Bound, Experiment, Metric
 from medgan_jax.review import learning
+from medgan_jax.review.records import require_finished
 
 TOY = "toy_experiments.denoiser"
 RECORD = {
@@ -91,6 +92,15 @@ def test_command_records_values_bounds_and_fingerprint(toy, capsys, tmp_path):
     bounds.append(Bound("MSE", ">=", 1000.0))
     assert learning.main(["--workdir", str(tmp_path / "runs")]) == 1
     assert "NOT MSE >= 1000" in capsys.readouterr().out
+
+
+def test_a_run_that_was_stopped_is_no_record(toy, tmp_path):
+    part = ["train", TOY, "--preset", "tiny", "--workdir", str(tmp_path / "run"), "--no-progress"]
+    assert cli.main([*part, "--steps", "1"]) == 0
+    with pytest.raises(UserError, match="was stopped before its end"):
+        require_finished(tmp_path / "run")
+    assert cli.main(part) == 0
+    require_finished(tmp_path / "run")
 
 
 def test_mistakes_are_one_line(toy, capsys):
