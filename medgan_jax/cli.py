@@ -477,11 +477,21 @@ def _prepare_data(argv: list[str]) -> None:
     print(folder)
 
 
+# What `reproduce` makes besides tables: modules with a function `command`, which takes the other arguments.
+STUDIES = {
+    "benchmark": "medgan_jax.review.benchmark",
+    "prevalence": "medgan_jax.review.prevalence",
+    "real": "medgan_jax.review.real",
+}
+
+
 def reproduce_command(argv: list[str]) -> None:
     """`reproduce TABLE`: runs the experiments of a table of the review; published values beside measured ones."""
+    if argv and argv[0] in STUDIES:
+        return importlib.import_module(STUDIES[argv[0]]).command(argv[1:])
     from medgan_jax.review import reproduce
 
-    names = reproduce.table_names()
+    names = [*reproduce.table_names(), *STUDIES]
     asked = argv[:1] if argv and not argv[0].startswith("-") else []
     program = f"{PROGRAM} reproduce TABLE"
     description = f"{reproduce_command.__doc__} TABLE is one of {', '.join(names)}."
@@ -492,7 +502,7 @@ def reproduce_command(argv: list[str]) -> None:
     request = reproduce.Request(
         name=asked[0],
         entries=reproduce.entries_of(asked[0]),
-        title=names[asked[0]],
+        title=reproduce.table_names()[asked[0]],
         preset=arguments.preset,
         seeds=tuple(range(arguments.seed, arguments.seed + arguments.seeds)),
         workdir=workdir,
