@@ -163,19 +163,18 @@ def mean_shape(target: str, outputs: Outputs) -> Baseline:
     return Baseline("mean shape", apply, fit)
 
 
-def difference_of_gaussians(
-    source: str, target: str, outputs: Outputs, *, region: str, channel: int
-) -> Baseline:
+def difference_of_gaussians(source: str, target: str, outputs: Outputs, *, region: str) -> Baseline:
     """How much darker a pixel is than its surroundings, at the width that fits the training cases best.
 
     The difference of two Gaussians, the outer of three times the inner's width, is the score `(B, H, W, 1)`
     of which `outputs` makes `infer`'s images; among the widths 0.5 to 3 pixels, that of the largest area
-    under the ROC curve of `target` within `region`, masks of the same shape. channel: of the image `source`.
+    under the ROC curve of `target` within `region`, masks of the same shape. Of the channels of the image
+    `source` the middle one counts: in colour the green one, which shows vessels best.
     """
     widths = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 
     def response(image, width):
-        image = image[..., channel, None]
+        image = image[..., image.shape[-1] // 2, None]
         return blur(image, 3 * width, (-3, -2)) - blur(image, width, (-3, -2))
 
     def fit(batches):

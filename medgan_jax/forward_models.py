@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from medgan_jax.nn.crops import turned
 from medgan_jax.physics import fourier, resolution
 
 
@@ -17,6 +18,17 @@ def in_range(forward: Callable[[jax.Array], jax.Array], **fields: str) -> Callab
     def prepare(batch, key):
         kept = {name: values for name, values in batch.items() if name not in fields.values()}
         return kept | {name: forward(batch[field]) for name, field in fields.items() if field in batch}
+
+    return prepare
+
+
+def in_unit_range(forward: Callable[[jax.Array], jax.Array], **fields: str) -> Callable[[dict, jax.Array], dict]:
+    """`in_range` by a `forward` onto [0, 1]; `signed_NAME` of each is in [-1, 1], as feature networks want it."""
+    in_unit = in_range(forward, **fields)
+
+    def prepare(batch, key):
+        batch = in_unit(batch, key)
+        return batch | {f"signed_{name}": 2 * batch[name] - 1 for name in fields if name in batch}
 
     return prepare
 
@@ -37,6 +49,55 @@ def partly_annotated(forward: Callable[[jax.Array], jax.Array]) -> Callable[[dic
         return {"x": x, "y": y, "glands": y[..., 1:], "labels": known["label"], **others}
 
     return prepare
+
+
+def two_domains(
+    forward: Callable[[jax.Array], jax.Array], *, turn: bool
+) -> Callable[[dict, jax.Array], dict]:
+    """Labelled images of a source domain, and images of a target: both by `forward`, and `label`.
+
+    `source` holds `image` (B, S, S, C) and `label` (B,), `target` is images. turn: each by quarter turns, and
+    mirrored, at random. Cases for a test hold `image` and `label` themselves, and become `x` and `label`.
+    """
+
+    def prepare(batch, key):
+        if "image" in batch:
+            return {"x": forward(batch["image"]), "label": batch["label"]}
+        images, keys = (batch["source"]["image"], batch["target"]), jax.random.split(key)
+        images = [forward(each) for each in images]
+        if turn:
+            images = [turned(each, one) for each, one in zip(images, keys, strict=True)]
+        return {"source": images[0], "target": images[1], "label": batch["source"]["label"]}
+
+    return prepare
+
+
+def photographs(
+    forward: Callable[[jax.Array], jax.Array], dark: float, **masks: str
+) -> Callable[[dict, jax.Array], dict]:
+    """`image` (B, H, W, C) by `forward` into [0, 1], the same `standardised` as `x`, and `masks` of 0 and 1.
+
+    masks: new name = field; inside is what is above 0.
+    """
+
+    def prepare(batch, key):
+        image = forward(batch["image"])
+        inside = {name: (batch[field] > 0).astype(jnp.float32) for name, field in masks.items()}
+        return {"image": image, "x": standardised(image, dark), **inside}
+
+    return prepare
+
+
+def standardised(image: jax.Array, dark: float) -> jax.Array:
+    """Photographs (B, H, W, C) in [0, 1] at mean 0 and deviation 1 of each channel over what is not dark.
+
+    Those are the pixels whose first channel is above `dark`. A deviation below 0.01 counts as 0.01.
+    """
+    seen = (image[..., :1] > dark).astype(jnp.float32)
+    count = jnp.maximum(seen.sum((1, 2), keepdims=True), 1)
+    mean = (seen * image).sum((1, 2), keepdims=True) / count
+    variance = (seen * jnp.square(image - mean)).sum((1, 2), keepdims=True) / count
+    return (image - mean) / jnp.sqrt(jnp.maximum(variance, 1e-4))
 
 
 def undersampled_magnitudes(mask: jax.Array, noise: float = 0.0) -> Callable[[dict, jax.Array], dict]:

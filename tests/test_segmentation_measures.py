@@ -104,7 +104,7 @@ def test_difference_of_gaussians_finds_dark_lines():
     image[:, :, 15:17, 1] = 0.5
     line = (image[..., 1:2] < 1).astype(np.float32)
     batch = {"x": image, "y": line, "inside": np.ones_like(line)}
-    method = baselines.difference_of_gaussians("x", "y", outputs, region="inside", channel=1)
+    method = baselines.difference_of_gaussians("x", "y", outputs, region="inside")
     score = np.asarray(method.apply(method.fit([batch]), batch, None)["mask"])
     assert score[line > 0].min() > score[line == 0].max()
 

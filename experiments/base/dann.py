@@ -22,7 +22,6 @@ Published: MNIST-M 0.767 against 0.523 source only and 0.960 trained on the targ
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -32,18 +31,17 @@ from medgan_jax import cli
 from medgan_jax.baselines import nearest_class_mean
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
-from medgan_jax.data.adaptation import open_adaptation_parts
+from medgan_jax.data.adaptation import open_patches
 from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
+from medgan_jax.forward_models import two_domains
 from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms
 from medgan_jax.losses import adversarial
 from medgan_jax.measures import class_recognition
 from medgan_jax.models.classifiers import PooledFeatures
 from medgan_jax.models.features import class_cross_entropy
 from medgan_jax.models.mlp import MLP
-from medgan_jax.nn.crops import turned
 from medgan_jax.nn.reversal import reverse_gradient
-from medgan_jax.phantoms.tissue import tissue_patch
 from medgan_jax.schedules import inverse_power, sigmoid_ramp
 
 NEEDS = Needs(fields=("image", "label"), domains=2)
@@ -116,15 +114,9 @@ def classify(nets, batch, key):
     return {"predicted": nets.Y.eval(nets.F.eval(batch["x"])).argmax(-1)}
 
 
-def phantom(key, domain, *, size):
-    grade = jax.random.bernoulli(jax.random.fold_in(key, 3)).astype(jnp.int32)
-    return {"image": tissue_patch(key, size, scanner=domain, malignant=grade)["image"], "label": grade}
-
-
 def data(config):
-    domains = open_adaptation_parts(config.data.source, functools.partial(phantom, size=config.size),
-                                    name=f"tissue_{config.size}", counts=config.phantoms,
-                                    classes=config.classes, shape=(config.size, config.size, config.channels))
+    domains = open_patches(config.data.source, size=config.size, channels=config.channels,
+                           classes=config.classes, counts=config.phantoms)
     half = max(1, config.batch_size // 2)
     train = {"source": Stream(domains.source.train, half, fields=("image", "label")),
              "target": Stream(domains.target.train, half, fields=("image",))}
@@ -134,15 +126,7 @@ def data(config):
 def experiment(config):
     cases = data(config)
     intensity = parts.symmetric_range(cases.train["source"].source)
-
-    def prepare(batch, key):
-        if "image" in batch:
-            return {"x": intensity.forward(batch["image"]), "label": batch["label"]}
-        x_s, x_t = (intensity.forward(each) for each in (batch["source"]["image"], batch["target"]))
-        if config.turn:
-            x_s, x_t = (turned(x, k) for x, k in zip((x_s, x_t), jax.random.split(key), strict=True))
-        return {"source": x_s, "target": x_t, "label": batch["source"]["label"]}
-
+    prepare = two_domains(intensity.forward, turn=config.turn)
     descent = optax.sgd(inverse_power(config.learning_rate, config.steps), momentum=config.momentum)
     networks = models(config)
     turn = Phase("descent", tuple(networks), domain_adversarial_loss(config), descent)
@@ -154,7 +138,7 @@ def experiment(config):
         images=("x",),
         learning=(Bound("accuracy", ">=", "twin", plus=0.05), Bound("balanced_accuracy", ">=", 0.6)),
         terms={"label": "1", "domain": f"1 for D, -{config.adversarial:g} lambda_p for F"},
-        unknowns=("number of steps"))
+        unknowns=("number of steps",))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
 """V-GAN: retinal vessel segmentation in fundoscopic images with GANs [11], Table 7.
 
 Son, Park, Jung. arXiv 1706.09318, 2017. Layers, rounds and augmentation follow the code (jaeminSon/V-GAN).
-A U-Net S segments vessels; D sees the photograph x beside the vessels, drawn y or predicted S(x). How much of
-the image one decision of D sees is the question of the paper: a pixel's surroundings, one in about 8 or 64
-pixels, or the whole image.
+A U-Net S segments vessels; D sees the photograph x beside the vessels, drawn y or predicted S(x), and in one
+decision the surroundings of a pixel, of 8 x 8 or 64 x 64 pixels, or the whole image.
 
     L_D = 1/2 [BCE(D(x, y), 1) + BCE(D(x, S(x)), 0)], both halves in one batch
     L_S = BCE(S(x), y) + 1/r BCE(D(x, S(x)), 1)                                                  r = 10
 
-They take turns of a whole epoch each, ten rounds. Each photograph's channels have mean 0 and deviation 1 over
-the pixels whose red is above 40 of 255; what is measured is measured within the field of view.
-Data: DRIVE 20 and 20 images, padded to 640 x 640; here phantom eyes, or a folder with masks `vessels` and
+They take turns of a whole epoch each. Each photograph's channels have mean 0 and deviation 1 over the pixels
+whose red is above 40 of 255; what is measured is measured within the field of view.
+Data: DRIVE, 20 and 20 images, padded to 640 x 640; here phantom eyes, or a folder with masks `vessels` and
 `field_of_view`, or others: --config.vessels vessels_1st --config.field_of_view fov for CHASE_DB1.
 Published: DRIVE Dice 0.829, ROC 0.9803, PR 0.9149; STARE 0.834, 0.9838, 0.9167; by the image discriminator.
-Deviations: whole images are held out for validation, where the code held out 5 % of the rotated copies; the
-state with the best area under the ROC curve there is kept, and Dice is at the threshold that is best there.
-Its twin has BCE(S(x), y) alone. `small`: no run is recorded yet. `paper`: not run by this project.
+Deviations: whole images validate, in the code 5 % of the rotated copies; they choose the state, by the area
+under the ROC curve, and the threshold of Dice. Its twin has BCE(S(x), y) alone.
+`small`: no run is recorded yet. `paper`: not run by this project.
 
     python -m experiments.segmentation.vgan_retina --data.source FOLDER --config.discriminator patch1
 """
@@ -35,6 +34,7 @@ from medgan_jax.data.intensity import Affine
 from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.data.segmentations import open_retinas
+from medgan_jax.forward_models import photographs, standardised
 from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial
 from medgan_jax.losses.segmentation import binary_cross_entropy
@@ -82,9 +82,8 @@ class Config(ExperimentConfig):
 
 def models(config):
     networks = {"S": vgan_unet(base=config.base, pools=config.pools)}
-    if config.adversarial:
-        networks["D"] = vgan_discriminator(config.discriminator, base=config.base)
-    return networks
+    judge = {"D": vgan_discriminator(config.discriminator, base=config.base)}
+    return networks | (judge if config.adversarial else {})
 
 
 def beside(x, y):
@@ -105,63 +104,45 @@ def discriminator_loss(nets, batch, context):
 def segmentor_loss(config):
     def loss(nets, batch, context):
         """L_S."""
-        x, y = batch["x"], batch["y"]
-        logits, nets = nets.S.update(x)
-        terms = {"cross_entropy": binary_cross_entropy(logits, y)}
+        logits, nets = nets.S.update(batch["x"])
+        terms = {"cross_entropy": binary_cross_entropy(logits, batch["y"])}
         if config.adversarial:
-            score = nets.D.peek(beside(x, jax.nn.sigmoid(logits)))
+            score = nets.D.peek(beside(batch["x"], jax.nn.sigmoid(logits)))
             terms["adversarial"] = config.adversarial * adversarial.generator_non_saturating(score)
         return sum(terms.values()), Terms(nets, **terms)
+
     return loss
 
 
-def standardised(image, dark):
-    """Images (B, H, W, C) in [0, 1] at mean 0 and deviation 1 over the pixels that are not dark."""
-    seen = (image[..., :1] > dark).astype(jnp.float32)
-    count = jnp.maximum(seen.sum((1, 2), keepdims=True), 1)
-    mean = (seen * image).sum((1, 2), keepdims=True) / count
-    variance = (seen * jnp.square(image - mean)).sum((1, 2), keepdims=True) / count
-    return (image - mean) / jnp.sqrt(jnp.maximum(variance, 1e-4))
-
-
 def data(config):
-    names = {"vessels": config.vessels, "field_of_view": config.field_of_view}
-    eyes = open_retinas(config.data.source, size=config.size, channels=config.channels,
-                        counts=config.phantoms, **names)
+    eyes = open_retinas(config.data.source, size=config.size, counts=config.phantoms, vessels=config.vessels,
+                        field_of_view=config.field_of_view, channels=config.channels)
     train = Stream(eyes.train, config.batch_size, turned_photograph(config.jitter))
-    return Data(train, eyes.validation, eyes.test, fields=("image", *names.values()))
+    return Data(train, eyes.validation, eyes.test, fields=("image", config.vessels, config.field_of_view))
 
 
 def experiment(config):
     cases = data(config)
-    brightest = parts.value_range(cases.train.source)[1] or 1.0
-
-    def prepare(batch, key):
-        image = batch["image"] / brightest
-        y, inside = ((batch[name] > 0).astype(jnp.float32) for name in (config.vessels, config.field_of_view))
-        return {"image": image, "x": standardised(image, config.dark), "y": y, "inside": inside}
-
+    intensity = parts.largest_is_one(cases.train.source)
+    prepare = photographs(intensity.forward, config.dark, y=config.vessels, inside=config.field_of_view)
     d_plays, s_plays = in_blocks(config.epoch, config.epoch)
     adam = optax.adam(config.learning_rate, b1=config.beta1)
     turn_d = Phase("D", ("D",), discriminator_loss, adam, when=d_plays)
     turn_s = Phase("S", ("S",), segmentor_loss(config), adam, when=s_plays if config.adversarial else None)
-    turns = (turn_d, turn_s) if config.adversarial else (turn_s,)
     # The twin makes as many steps of S.
-    steps = config.steps if config.adversarial else config.steps // 2
+    turns, steps = ((turn_d, turn_s), config.steps) if config.adversarial else ((turn_s,), config.steps // 2)
 
     def infer(nets, batch, key):
         return {"probability": jax.nn.sigmoid(nets.S.eval(standardised(batch["image"], config.dark)))}
+
     return Experiment(
         id="vgan_retina", config=config, infer=infer,
         stages=(Stage("game", models(config), turns, cases, steps, prepare),),
-        baseline=difference_of_gaussians("image", "y", lambda score: {"probability": score}, region="inside",
-                                         channel=min(1, config.channels - 1)),
-        metrics=pixel_detection("probability", "y", "inside"), select="roc",
-        images=("image", "probability", "y", "inside"), value_range=(0, 1),
-        prediction=Prediction("image", "probability", lambda image: Affine(1 / brightest, 0.0, "input"),
-                              output_intensity=Affine(0.01, 0.0, "%")),
-        terms={"cross_entropy": "1", "adversarial": f"1 / r = {config.adversarial:g}"},
-        notes={"discriminator": config.discriminator}, unknowns=("batch size",),
+        baseline=difference_of_gaussians("image", "y", lambda score: {"probability": score}, region="inside"),
+        metrics=pixel_detection("probability", "y", "inside"), notes={"discriminator": config.discriminator},
+        select="roc", images=("image", "probability", "y", "inside"), value_range=(0, 1),
+        prediction=Prediction("image", "probability", lambda image: intensity, Affine(0.01, 0.0, "%")),
+        terms={"cross_entropy": "1", "adversarial": f"1/r: {config.adversarial:g}"}, unknowns=("batch size",),
         learning=(Bound("roc", ">=", 0.90), Bound("dsc", ">=", "baseline", plus=0.05)))
 
 

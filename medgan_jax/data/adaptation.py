@@ -68,6 +68,23 @@ def open_adaptation_parts(
     return _checked(AdaptationParts(first, second), shape)
 
 
+def open_patches(source: str, *, size: int, channels: int, classes: int, counts: Counts) -> AdaptationParts:
+    """Images (size, size, channels) of two domains, and `label`, below `classes`.
+
+    From the first two domains of a folder, or of phantom tissue of low and high grade, in colour, by two
+    laboratories.
+    """
+    draw = functools.partial(_patch, size=size)
+    return open_adaptation_parts(
+        source, draw, name=f"tissue_{size}", counts=counts, classes=classes, shape=(size, size, channels)
+    )
+
+
+def _patch(key: jax.Array, domain: str, size: int) -> dict[str, jax.Array]:
+    grade = jax.random.bernoulli(jax.random.fold_in(key, 3)).astype(jnp.int32)
+    return {"image": tissue_patch(key, size, scanner=domain, malignant=grade)["image"], "label": grade}
+
+
 def open_slides(source: str, *, size: int, bag: int, counts: Counts) -> AdaptationParts:
     """Slides of two laboratories in bags: `image` (bag, size, size, 3), and `label`, low or high grade.
 

@@ -350,6 +350,11 @@ def unit_range(source: Source, field: str = "image") -> MinMax:
     return symmetric_range(source, field, (0, 1))
 
 
+def largest_is_one(source: Source, field: str = "image") -> Affine:
+    """The map that divides by the largest value of `field` over all records; 0 stays 0, and so do empty images."""
+    return Affine(1 / (value_range(source, field)[1] or 1.0), 0.0, "input")
+
+
 def magnitude_range(image: np.ndarray) -> MinMax:
     """The map of 0 and the largest value of one magnitude image onto -1 and 1; an empty image lands on -1."""
     return MinMax(0.0, float(image.max()) or 1.0, "input", (-1, 1))
