@@ -5,16 +5,17 @@ has learned what aligned images look like is one, too.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from medgan_jax.game import Metric, Networks, Phase, Terms
 from medgan_jax.losses.segmentation import binary_cross_entropy
-from medgan_jax.measures import binary_classification, dice_at_best, fall_with
+from medgan_jax.measures import binary_classification, dice_at_best, fall_with, score_gap
 from medgan_jax.models.pooling_unet import PoolingUNet
 from medgan_jax.physics.deformation import warp
 
@@ -87,6 +88,31 @@ def segmenter_judge(
     phases = tuple(Phase(name, (name,), loss_on(name), optax.adam(learning_rate)) for name in networks)
     metrics = dice_at_best("dice", "S_synthetic", mask), dice_at_best("dice_real", "S_real", mask)
     return Judge(networks, phases, judge, metrics)
+
+
+def annotation_judge(
+    segment: Callable[[Networks, jax.Array], jax.Array],
+    annotated: Sequence[Mapping[str, np.ndarray]],
+    forward: Callable[[jax.Array], jax.Array],
+    most: int = 8,
+) -> Judge:
+    """The `quality` `(B,)`, 0 to 1, that the network `EN` sees in `probability` beside the batch's image `x`.
+
+    It has learned to give 1 to the segmentations of annotated training images. `quality_annotated` is its
+    mean over the first `most` of them, records with an `image`, which `forward` takes to the networks' values
+    and segment: (nets, images) -> probabilities segments; `score_gap` is how far that is above the `quality`.
+    """
+
+    def judge(nets, outputs, batch):
+        def quality(image, probability):
+            return jax.nn.sigmoid(nets.EN.eval(jnp.concatenate([image, probability], axis=-1)))[:, 0]
+
+        records = [annotated[index]["image"] for index in range(min(most, len(annotated)))]
+        known, here = forward(jnp.stack(records)), quality(batch["x"], outputs["probability"])
+        there = quality(known, segment(nets, known)).mean()
+        return {"quality": here, "quality_annotated": jnp.broadcast_to(there, here.shape)}
+
+    return Judge(judge=judge, metrics=(score_gap("quality_annotated", "quality"),))
 
 
 def alignment_judge(left: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)) -> Judge:

@@ -78,6 +78,12 @@ def squared_ramp(step, steps: int):
     return jnp.exp(-5 * jnp.square(1 - jnp.minimum(step / steps, 1.0)))
 
 
+def polynomial_descent(rate: float, steps: int, *, done: int = 0) -> optax.GradientTransformation:
+    """Descent with momentum 0.9 and weight decay 1e-4, at a rate of `polynomial_decay` (SSL4MIS)."""
+    descent = optax.sgd(polynomial_decay(rate, steps, done=done), momentum=0.9)
+    return optax.chain(optax.add_decayed_weights(1e-4), descent)
+
+
 def polynomial_decay(rate: float, steps: int, *, power: float = 0.9, done: int = 0) -> optax.Schedule:
     """`rate (1 - p)^power`, p the share of the `steps` that is done, of which `done` before this schedule."""
     return lambda step: rate * jnp.maximum(1 - (step + done) / steps, 0.0) ** power

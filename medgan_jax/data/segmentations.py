@@ -9,8 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from medgan_jax.data import parts
+from medgan_jax.data.augmentations import turned
 from medgan_jax.data.fitting import fitted
+from medgan_jax.data.intensity import MinMax
 from medgan_jax.data.parts import Counts, Parts
+from medgan_jax.data.pipeline import Data, Stream
+from medgan_jax.data.sources import divided
 from medgan_jax.phantoms.chest_xray import HEART, LEFT_LUNG, RIGHT_LUNG, chest_xray
 from medgan_jax.phantoms.fundus import fundus_image
 from medgan_jax.phantoms.head_study import head_study
@@ -65,6 +69,23 @@ def _glands(key: jax.Array, size: int, channels: int, field: float) -> dict[str,
     drawn = tissue_patch(key, size, field=field)
     image = grey(drawn["image"]) if channels == 1 else drawn["image"]
     return {"image": image, "label": drawn["gland_instances"][..., None]}
+
+
+def partly_annotated_glands(
+    source: str, *, size: int, channels: int, field: float, counts: Counts, annotated: int, batch_size: int
+) -> tuple[Data, MinMax]:
+    """`open_glands`, whose first `annotated` training images keep their `label`; and the map onto [-1, 1].
+
+    Training draws `batch_size` `annotated` records and as many `unannotated` images, mirrored and turned.
+    """
+    tissue = open_glands(source, size=size, channels=channels, field=field, counts=counts)
+    known, others = divided(tissue.train, annotated)
+    train = {
+        "annotated": Stream(known, batch_size, turned()),
+        "unannotated": Stream(others, batch_size, turned(), ("image",)),
+    }
+    cases = Data(train, tissue.validation, tissue.test, evaluation_batch_size=16, fields=("image", "label"))
+    return cases, parts.symmetric_range(tissue.train)
 
 
 def open_retinas(
