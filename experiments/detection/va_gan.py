@@ -49,7 +49,7 @@ class Config(ExperimentConfig):
     pools: int = 3  # of the map generator
     critic_pools: int = 4
     tanh: bool = True
-    lam: float = 100.0  # lambda
+    lam: float = 100.0  # lambda; 100 (S / 112)^2 weighs each of S x S pixels alike
     penalty: float = 10.0
     adversarial: bool = True  # False is the twin
     critic_steps: int = 5
@@ -73,7 +73,6 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        # The mean over fewer pixels weighs each of them more: 100 (32 / 112)^2 is the same lambda.
         return cls(size=32, base=8, pools=2, critic_pools=3, tanh=False, lam=8.0, tuning=4, batch_size=16,
                    learning_rate=1e-3, steps=steps_for(300, warm=25, every=100, long=4), evaluate_every=75,
                    evaluation_cases=32, strength=3.0, phantoms=(240, 32, 64))
@@ -121,9 +120,8 @@ def generator_loss(config):
 
 def change(config, nets, x):
     """y - x of x from c1; the twin's is the gradient of the score for c0."""
-    if not config.adversarial:
-        return penalties.input_gradient(nets.D.eval, x)
-    return healed(config, x, nets.M.eval(x)) - x
+    gradient = penalties.input_gradient
+    return healed(config, x, nets.M.eval(x)) - x if config.adversarial else gradient(nets.D.eval, x)
 
 
 def experiment(config):
@@ -134,17 +132,17 @@ def experiment(config):
     adam, split = optax.adam(config.learning_rate, b1=config.beta1, b2=config.beta2), config.accumulate
     turns = (Phase("D", ("D",), critic_loss(config), adam, repeats=config.critic_steps, accumulate=split),
              Phase("M", ("M",), generator_loss(config), adam, when=schedule, accumulate=split))
-    turns = turns if config.adversarial else turns[:1]
-    prepare = in_range(intensity.forward, c0="c0", c1="c1")
+    turns, prepare = turns if config.adversarial else turns[:1], in_range(intensity.forward, c0="c0", c1="c1")
     return Experiment(
-        id="va_gan", config=config, select="ncc" if maps else None,
+        id="va_gan", config=config, images=("c1", "healed", "map", *(("effect_map",) if maps else ())),
         infer=lambda nets, batch, key: attributed(batch["c1"], change(config, nets, batch["c1"])),
         stages=(Stage("game", models(config), turns, cases, config.steps, prepare),),
         baseline=difference_of_means("c1", *groups, attributed, scale=intensity.scale),
-        metrics=attribution("map", "effect_map", "subtype", SUBTYPES) if maps else sample_distance("healed", "c0"),
-        images=("c1", "healed", "map", *(("effect_map",) if maps else ())),
+        metrics=(attribution("map", "effect_map", "subtype", SUBTYPES) if maps
+                 else sample_distance("healed", "c0")),
         prediction=Prediction("c1", "attribution", lambda x: intensity, Affine(intensity.scale, 0, "input")),
-        terms={"distance": "1", "penalty": f"{config.penalty:g}", "adversarial": "1", "l1": f"{config.lam:g}"},
+        terms={"distance": "1", "penalty": f"{config.penalty:g}", "adversarial": "1",
+               "l1": f"lambda = {config.lam:g}"}, select="ncc" if maps else None,
         learning=tuple(Bound(f"ncc_subtype_{each}", ">=", 0.5) for each in SUBTYPES) if maps else ())
 
 
