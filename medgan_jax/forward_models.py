@@ -3,12 +3,14 @@
 And what prepares a batch without any: values in the range of the networks, masks of labels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
+from medgan_jax.data.intensity import Intensity
 from medgan_jax.nn.crops import turned
+from medgan_jax.nn.resample import resize
 from medgan_jax.physics import fourier, resolution
 
 
@@ -22,8 +24,27 @@ def in_range(forward: Callable[[jax.Array], jax.Array], **fields: str) -> Callab
     return prepare
 
 
-def in_unit_range(forward: Callable[[jax.Array], jax.Array], **fields: str) -> Callable[[dict, jax.Array], dict]:
-    """`in_range` by a `forward` onto [0, 1]; `signed_NAME` of each is in [-1, 1], as feature networks want it."""
+def in_ranges(ranges: Mapping[str, Intensity], **records: str) -> Callable[[dict, jax.Array], dict]:
+    """Every field of `ranges` by its own map, in a batch or in each batch of a dictionary; others are kept.
+
+    records: name = field, for fields that hold records, whose `image` goes by the map of that field.
+    """
+
+    def prepare(batch, key):
+        if not set(ranges) & set(batch):
+            return {name: prepare(part, key) for name, part in batch.items()}
+        mapped = {field: ranges[field].forward(batch[field]) for field in ranges}
+        for name in records.keys() & batch.keys():
+            mapped[name] = batch[name] | {"image": ranges[records[name]].forward(batch[name]["image"])}
+        return batch | mapped
+
+    return prepare
+
+
+def in_unit_range(
+    forward: Callable[[jax.Array], jax.Array], **fields: str
+) -> Callable[[dict, jax.Array], dict]:
+    """`in_range` by a `forward` onto [0, 1]; `signed_NAME` is the same in [-1, 1], for feature networks."""
     in_unit = in_range(forward, **fields)
 
     def prepare(batch, key):
@@ -31,6 +52,16 @@ def in_unit_range(forward: Callable[[jax.Array], jax.Array], **fields: str) -> C
         return batch | {f"signed_{name}": 2 * batch[name] - 1 for name in fields if name in batch}
 
     return prepare
+
+
+def each_largest_is_one(*fields: str) -> Callable[[dict, jax.Array], dict]:
+    """Each image of `fields`, (B, *S, C), divided by its largest value; an empty one stays empty."""
+
+    def scaled(images):
+        largest = images.max(tuple(range(1, images.ndim)), keepdims=True)
+        return images / jnp.maximum(largest, 1e-6)
+
+    return lambda batch, key: batch | {name: scaled(batch[name]) for name in fields}
 
 
 def partly_annotated(forward: Callable[[jax.Array], jax.Array]) -> Callable[[dict, jax.Array], dict]:
@@ -47,6 +78,23 @@ def partly_annotated(forward: Callable[[jax.Array], jax.Array]) -> Callable[[dic
         others = {"u": forward(batch["unannotated"])} if "unannotated" in batch else {}
         x = forward(known["image"])
         return {"x": x, "y": y, "glands": y[..., 1:], "labels": known["label"], **others}
+
+    return prepare
+
+
+def made_smaller(
+    forward: Callable[[jax.Array], jax.Array], factor: int
+) -> Callable[[dict, jax.Array], dict]:
+    """`image` (B, H, W, C) -> `high`, in [-1, 1] by `forward`, and `low`, in [0, 1] with sides / `factor`.
+
+    Bicubic interpolation with a kernel as wide as `factor` makes them smaller; `bicubic` is `low` enlarged
+    again, in [-1, 1].
+    """
+
+    def prepare(batch, key):
+        high = forward(batch["image"])
+        low = resize(high, tuple(side // factor for side in high.shape[1:-1]), "cubic", antialias=True)
+        return {"low": (low + 1) / 2, "high": high, "bicubic": resize(low, high.shape[1:-1], "cubic")}
 
     return prepare
 
