@@ -62,6 +62,10 @@ def open_stack_ends(source: str, phantom: functools.partial, *, name: str, count
     return StackParts(known, without, validation, test)
 
 
+# Ends of a stack of the heart, first and last: missing basal and missing apical slices.
+ENDS = ("mbs", "mas")
+
+
 def heart_ends(source: str, size: int, counts: Counts, labelled: float, batch_size: int) -> Data:
     """Ends of the stacks that `source` names, or of phantom hearts in short-axis MR.
 

@@ -54,6 +54,15 @@ def feature_mean_l2(prediction, target, *, chosen: jax.Array | None = None) -> j
     return _mean_over_taps(distance, prediction, target)
 
 
+def class_means_l2(made: jax.Array, real: jax.Array, classes: jax.Array, count: int = 2) -> jax.Array:
+    """`feature_mean_l2` by class, summed over classes and divided by the number of features of a case.
+
+    made: features (count B, ...), B of class 0 before those of class 1; real: (N, ...) of the `classes` (N,).
+    """
+    own = enumerate(jnp.split(made, count))
+    return sum(feature_mean_l2(each, real, chosen=classes == number) for number, each in own) / real[0].size
+
+
 def gram(features: jax.Array) -> jax.Array:
     """Gram matrices `(B, C, C)` of features `(B, ..., C)`: F^T F / (positions * C) (Gatys et al. 2016)."""
     batch, channels = features.shape[0], features.shape[-1]

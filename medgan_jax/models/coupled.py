@@ -1,14 +1,14 @@
 """Two generators that share their first layers: coupled GANs (Liu and Tuzel 2016) and SCGAN."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from medgan_jax.models.dcgan import dcgan_generator
+from medgan_jax.models.dcgan import DCGANDiscriminator, dcgan_discriminator, dcgan_generator
 from medgan_jax.models.layers import KERNEL_INIT, SCALE_INIT, Layer, normalised
 from medgan_jax.models.sizes import Size
 
@@ -63,9 +63,22 @@ def joined(images: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
     return jnp.concatenate(images), jnp.repeat(jnp.arange(len(images)), len(images[0]))
 
 
-def real_and_class(outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both heads of a discriminator's outputs (B, 1 + K): scores of reality (B,) and of classes (B, K)."""
-    return outputs[:, 0], outputs[:, 1:]
+class TwoHeadedDiscriminator(DCGANDiscriminator):
+    """DCGAN's discriminator, whose outputs are scores of reality (B,) and of classes (B, outputs - 1).
+
+    features: a call with `features=True` returns ((reality, classes), f), f the last map.
+    """
+
+    def __call__(self, x: jax.Array, *, train: bool, features: bool = False):
+        outputs, maps = super().__call__(x, train=train, features=True)
+        heads = outputs[:, 0], outputs[:, 1:]
+        return (heads, maps[-1]) if features else heads
+
+
+def two_headed_discriminator(size: Size = 64, *, base: int = 64, classes: int = 2) -> TwoHeadedDiscriminator:
+    """The discriminator of `dcgan_discriminator` with heads for reality and for so many classes."""
+    plain = dcgan_discriminator(size, base=base)
+    return TwoHeadedDiscriminator(size, plain.widths, outputs=1 + classes)
 
 
 def pictures(nets: Any, latents: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -75,3 +88,16 @@ def pictures(nets: Any, latents: Mapping[str, jax.Array]) -> dict[str, jax.Array
     """
     made = {end: nets[f"G_{end}"].eval(z) for end, z in latents.items() if f"G_{end}" in nets.modules}
     return {f"{end}_G_{n}": image for end, images in made.items() for n, image in enumerate(images)}
+
+
+def kept(ends: Sequence[str]) -> Callable[[Any, Mapping, jax.Array], tuple]:
+    """A stage's `memory`, empty, which calls the generators: they stay where no phase plays with them.
+
+    The batch holds latent vectors `z` by end.
+    """
+
+    def memory(nets, batch, key):
+        pictures(nets, {end: batch[end]["z"] for end in ends})
+        return ()
+
+    return memory

@@ -71,3 +71,10 @@ def test_means_of_the_chosen_cases_alone():
     )(jnp.asarray(g))
     assert float(nobody[0]) == 0
     assert np.isfinite(nobody[1]).all()
+
+
+def test_means_of_classes_are_matched_each_with_its_own():
+    made, real = rng.normal(size=(4, 2, 3)), rng.normal(size=(3, 2, 3))
+    expected = np.square(made[:2].mean(0) - real[1]).sum() + np.square(made[2:].mean(0) - real[[0, 2]].mean(0)).sum()
+    found = perceptual.class_means_l2(jnp.asarray(made), jnp.asarray(real), jnp.array([1, 0, 1]))
+    assert float(found) == pytest.approx(expected / 6, rel=1e-5)

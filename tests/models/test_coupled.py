@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medgan_jax.models.coupled import SemiCoupledGenerators, joined, pictures
+from medgan_jax.models.coupled import SemiCoupledGenerators, joined, kept, pictures, two_headed_discriminator
 from medgan_jax.models.dcgan import dcgan_generator
 
 
@@ -55,3 +55,28 @@ def test_pictures_are_of_the_generators_that_are_there():
 
     made = pictures(Networks(G_a=Doubling()), {"a": jnp.ones((3, 2)), "b": jnp.ones((3, 2))})
     assert {name: image.tolist() for name, image in made.items()} == {"a_G_0": [1] * 3, "a_G_1": [2] * 3}
+
+
+def test_memory_calls_the_generators_of_each_end_and_keeps_nothing():
+    class Generator:
+        seen = ()
+
+        def eval(self, z):
+            self.seen += (z.tolist(),)
+            return z[:, 0], z[:, 1]
+
+    class Networks(dict):
+        modules = ("G_a", "G_b")
+
+    nets = Networks(G_a=Generator(), G_b=Generator())
+    assert kept(("a", "b"))(nets, {"a": {"z": jnp.zeros((1, 2))}, "b": {"z": jnp.ones((1, 2))}}, None) == ()
+    assert (nets["G_a"].seen, nets["G_b"].seen) == (([[0, 0]],), ([[1, 1]],))
+
+
+def test_two_heads_are_the_outputs_of_one_dense_layer():
+    network = two_headed_discriminator(16, base=4, classes=3)
+    (real, classes), f = jax.eval_shape(
+        lambda x: network.init_with_output(jax.random.key(0), x, train=False, features=True)[0],
+        jax.ShapeDtypeStruct((5, 16, 16, 1), jnp.float32),
+    )
+    assert (real.shape, classes.shape, f.shape) == ((5,), (5, 3), (5, 4, 4, 8))
