@@ -1,16 +1,24 @@
-"""The stages of a game that grows from small images to large ones, and what of each is seen meanwhile.
+"""A game that grows from small images to large ones (Karras et al. 2018): its levels, objectives and stages.
 
 Every resolution is a stage of its own: an executable of one size. Its first part fades the new layers in, and
-`game.carry_matching` brings the older ones along (Karras et al. 2018, section 2).
+`game.carry_matching` brings the older ones along (section 2). D is a critic with a gradient penalty, and both
+networks are called with alpha, the share of the new layers:
+
+    L_D = E D(G(z)) - E D(x_alpha) + lambda E(||grad D(x^)||_2 - 1)^2 + epsilon E D(x_alpha)^2
+    L_G = -E D(G(z)),   x^ = e x_alpha + (1 - e) G(z),   e ~ U(0, 1)                         (appendix A.1)
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
-from medgan_jax.game import Context
+from medgan_jax.game import Context, Phase, Stage, Terms, Tree, carry_matching
+from medgan_jax.losses import adversarial, penalties
 from medgan_jax.models.progressive import faded, sides_up_to
 from medgan_jax.nn.resample import average_pool, upsample
 
@@ -50,3 +58,84 @@ def growth(
         fade = phase if number else 0
         levels.append(Level(side, rows, fade, steps if side == size else fade + phase))
     return tuple(levels)
+
+
+def discriminator_loss(level: Level, *, penalty: float, drift: float) -> Callable:
+    """L_D as a phase's loss, with lambda = `penalty` and epsilon = `drift`."""
+
+    def loss(nets, batch, context):
+        """L_D of x, (B, size, size, C) in [-1, 1], shown as at this level, and z, (B, Z)."""
+        alpha = level.alpha(context)
+        x, fake = level.shown(batch["x"], alpha), nets.G.peek(batch["z"], alpha)
+        real = nets.D(x, alpha)
+        distance = adversarial.discriminator_wasserstein(real, nets.D(fake, alpha))
+        slope = penalties.gradient_penalty(lambda image: nets.D.float32(image, alpha), x, fake, context.key)
+        terms = {"penalty": penalty * slope, "drift": drift * penalties.drift(real)}
+        return distance + sum(terms.values()), Terms(nets, wasserstein=-distance, alpha=alpha, **terms)
+
+    return loss
+
+
+def generator_loss(level: Level) -> Callable:
+    """L_G as a phase's loss."""
+
+    def loss(nets, batch, context):
+        """L_G of latent vectors z_G, (B, Z), which are not those that D has seen samples of."""
+        alpha = level.alpha(context)
+        value = adversarial.generator_wasserstein(nets.D(nets.G(batch["z_G"], alpha), alpha))
+        return value, Terms(nets, adversarial=value)
+
+    return loss
+
+
+def images_and_latents(intensity: Any, latent: int) -> Callable:
+    """A stage's `prepare`: beside the batch, `x`, its `image` in the values of `intensity`, `z` and `z_G`.
+
+    Those are standard normal vectors of `latent` numbers for each image.
+    """
+
+    def prepare(batch, key):
+        x = intensity.forward(batch["image"])
+        z, z_g = jax.random.normal(key, (2, len(x), latent))
+        return {**batch, "x": x, "z": z, "z_G": z_g}
+
+    return prepare
+
+
+def growing_stage(
+    level: Level,
+    networks: Mapping[str, nn.Module],
+    data: Any,
+    prepare: Callable,
+    *,
+    penalty: float,
+    drift: float,
+    learning_rate: float,
+    average: float,
+    rivals: Iterable[Any] = (),
+) -> Stage:
+    """The game at one level, with batches of its size, between the `networks` G and D of its side.
+
+    Adam without momentum and the moving average of G, whose decay is `average`, start anew. rivals: games
+    with `networks` and `phases` of their own, trained beside this one on the same batches.
+    """
+    adam = optax.adam(learning_rate, b1=0.0, b2=0.99)
+    turns = (
+        Phase("D", ("D",), discriminator_loss(level, penalty=penalty, drift=drift), adam),
+        Phase("G", ("G",), generator_loss(level), adam),
+    )
+    for rival in rivals:
+        networks, turns = {**networks, **rival.networks}, turns + rival.phases
+    own = dataclasses.replace(data, train=dataclasses.replace(data.train, batch_size=level.batch_size))
+    name = f"{level.side}x{level.side}"
+    return Stage(name, networks, turns, own, level.steps, prepare, ema={"G": average})
+
+
+def with_a_copy(network: str, copy: str) -> Callable[[Tree, Tree], Tree]:
+    """A stage's `carry_over`: `game.carry_matching`, and the network `copy` starts as `network` has become."""
+
+    def carry(previous, fresh):
+        carried = carry_matching(previous, fresh)
+        return {kind: {**trees, copy: jax.tree.map(jnp.copy, trees[network])} for kind, trees in carried.items()}
+
+    return carry

@@ -1,20 +1,20 @@
 """Adversarial domain adaptation for prostate histopathology whole-slide images [8], Table 18.
 
 Ren, Hacihaliloglu, Singer, Foran, Qi. MICCAI 2018, arXiv 1806.01357; networks after its figure 1.
-M_s learns to grade patches x_s of the source, whose labels are known, and is then fixed. M_t starts as a
-copy and learns, on unlabelled patches x_t of the target, scores that D takes for those of M_s on the source.
-S says from features m_t of two patches, joined, whether they are of one slide, whose patches share a grade:
+M_s learns to grade patches x_s of the source, whose labels are known, and is then fixed. M_t starts as a copy
+and learns, on unlabelled patches x_t of the target, scores that D takes for those of M_s on the source. S
+says from features m_t, the layer before the last, of two patches, joined, whether they are of one slide:
 
     L_c = CE(M_s(x_s), y_s)                                                                    first stage
     L_D = BCE(D(M_s(x_s)), 1) + BCE(D(M_t(x_t)), 0)                                            second stage
     L_t = BCE(D(M_t(x_t)), 1) + lambda_s L_s,    L_s = BCE(S(m_t(x_t), m_t(x_t')), same slide)
 
-m_t is the layer before the last. No label of the target trains or chooses anything.
+Patches of a slide share a grade. No label of the target trains or chooses anything.
 Data: TCGA (source) and CINJ (target), low or high Gleason grade; here slides of phantom tissue by two
 laboratories, in bags of patches, or a folder of two domains with `patient` and `label` in their tables.
-Deviation: patches are turned and mirrored. Published: accuracy 0.77 on TCGA, 0.75 on CINJ; other data give
-others. The twin is M_s on the target, as it is (`source_...`) and in the source's colours after Reinhard
-(`normalised_...`). Ablation: `config.siamese` 0. `small`: no run recorded yet. `paper`: not run.
+Published: accuracy 0.77 on TCGA, 0.75 on CINJ. Deviation: patches are turned. The twin is M_s on the target,
+as it is (`source_...`) and in the source's colours after Reinhard (`normalised_...`).
+`small`: no run recorded yet. `paper`: not run by this project.
 
     python -m experiments.classification.adv_da_histopathology --data.source FOLDER
 """
@@ -22,24 +22,23 @@ others. The twin is M_s on the target, as it is (`source_...`) and in the source
 import dataclasses
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from medgan_jax import cli
 from medgan_jax.baselines import one_answer
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data import parts
-from medgan_jax.data.adaptation import open_slides, with_reinhard
+from medgan_jax.data.adaptation import slides_of_two_laboratories
 from medgan_jax.data.needs import Needs
-from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms, carry_matching
+from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms
+from medgan_jax.growing import with_a_copy
 from medgan_jax.losses import adversarial
 from medgan_jax.measures import bag_classification
 from medgan_jax.models import classifiers, features, mlp
 from medgan_jax.nn.crops import patches_of_bags
 
 NEEDS = Needs(fields=("image", "label"), channels=3, domains=2)
+SEEN = {"scores": 0, "features": 1}  # by D, of what a mapping gives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,6 @@ class Config(ExperimentConfig):
     widths: tuple[int, ...] = (32, 64, 128, 128, 256)
     judges: Literal["scores", "features"] = "scores"  # what D sees: the last layer, or the one before
     hidden: tuple[int, ...] = (512, 512)  # of D
-    adversarial: float = 1.0
     siamese: float = 0.1  # lambda_s; not known
     batch_size: int = 16  # slides
     source_rate: float = 1e-3
@@ -57,7 +55,6 @@ class Config(ExperimentConfig):
     beta1: float = 0.5
     source_steps: int = 5000
     steps: int = 5000
-    evaluate_every: int = 1000
     phantoms: tuple[int, int, int] = (200, 20, 100)  # slides
 
     @classmethod
@@ -68,18 +65,13 @@ class Config(ExperimentConfig):
     @classmethod
     def small(cls):
         return cls(size=64, bag=4, widths=(16, 32, 48, 64), hidden=(64,), judges="features", source_steps=600,
-                   steps=300, evaluate_every=300, phantoms=(320, 8, 64))
+                   steps=300, phantoms=(320, 8, 64))
 
 
 def models(config):
     mapping = classifiers.FullyConvolutionalClassifier(2, config.widths)
     networks = {"M_s": mapping, "M_t": mapping, "D": mlp.MLP(1, config.hidden)}
     return networks | ({"S": mlp.MLP(1, ())} if config.siamese else {})
-
-
-def seen(config, called):
-    """What D sees of a call's (scores, features)."""
-    return called[0] if config.judges == "scores" else called[1]
 
 
 def classification_loss(nets, batch, context):
@@ -92,8 +84,8 @@ def classification_loss(nets, batch, context):
 def discriminator_loss(config):
     def loss(nets, batch, context):
         """L_D: M_s on the source, which is fixed, against M_t on the target."""
-        source = nets.D(seen(config, nets.M_s.eval(batch["source"], features=True)))
-        target = nets.D(seen(config, nets.M_t.peek(batch["target"], features=True)))
+        source = nets.D(nets.M_s.eval(batch["source"], features=True)[SEEN[config.judges]])
+        target = nets.D(nets.M_t.peek(batch["target"], features=True)[SEEN[config.judges]])
         right = 0.5 * ((source > 0).mean() + (target < 0).mean())
         return adversarial.discriminator_cross_entropy(source, target), Terms(nets, domain_accuracy=right)
 
@@ -112,19 +104,12 @@ def mapping_loss(config):
     def loss(nets, batch, context):
         """L_t: scores that D takes for those of the source, and features that tell slides apart."""
         called, nets = nets.M_t.update(batch["target"], features=True)
-        score = nets.D(seen(config, called))
-        terms = {"adversarial": config.adversarial * adversarial.generator_non_saturating(score)}
+        terms = {"adversarial": adversarial.generator_non_saturating(nets.D(called[SEEN[config.judges]]))}
         if config.siamese:
             terms["siamese"] = config.siamese * slide_loss(nets, called[1], config.bag)
         return sum(terms.values()), Terms(nets, **terms)
 
     return loss
-
-
-def start_from_source(previous, fresh):
-    """M_s goes on, and M_t starts as its copy."""
-    return {kind: {**trees, "M_t": jax.tree.map(jnp.copy, trees["M_s"])}
-            for kind, trees in carry_matching(previous, fresh).items()}
 
 
 def odds(network, x):
@@ -140,18 +125,15 @@ def grade(nets, batch, key):
 
 
 def experiment(config):
-    slides = open_slides(config.data.source, size=config.size, bag=config.bag, counts=config.phantoms)
-    source = Data(Stream(slides.source.train, config.batch_size, fields=("image", "label")))
-    target = Stream(slides.target.train, config.batch_size, fields=("image",))
-    both = Data({"source": source.train, "target": target}, fields=("image", "label", "normalised"),
-                test=with_reinhard(slides.target.test, slides.source.train))
-    prepare = patches_of_bags(parts.symmetric_range(slides.source.train), config.bag)
+    source, both, intensity = slides_of_two_laboratories(
+        config.data.source, config.batch_size, size=config.size, bag=config.bag, counts=config.phantoms)
+    prepare, carry = patches_of_bags(intensity, config.bag), with_a_copy("M_s", "M_t")
     networks, adam = models(config), optax.adam(config.learning_rate, b1=config.beta1)
     turn = Phase("M_s", ("M_s",), classification_loss, optax.adam(config.source_rate))
     turns = (Phase("D", ("D",), discriminator_loss(config), adam),
              Phase("M_t", ("M_t", "S")[: 1 + bool(config.siamese)], mapping_loss(config), adam))
     first = Stage("source", {"M_s": networks["M_s"]}, (turn,), source, config.source_steps, prepare)
-    game = Stage("adaptation", networks, turns, both, config.steps, prepare, carry_over=start_from_source)
+    game = Stage("adaptation", networks, turns, both, config.steps, prepare, carry_over=carry)
     scores = ("", "source_", "normalised_")
     return Experiment(
         id="adv_da_histopathology", config=config, stages=(first, game), infer=grade,
@@ -160,10 +142,8 @@ def experiment(config):
         images=("patch", "patch_normalised"),
         learning=(Bound("accuracy", ">=", "method", of="source_accuracy", plus=0.05),
                   Bound("share", ">=", 0.35), Bound("share", "<=", 0.65)),
-        terms={"classification": "1", "adversarial": f"weight {config.adversarial:g}",
-               "siamese": f"lambda_s = {config.siamese:g}"},
-        unknowns=("widths, rates, batch, steps, size of patches", "lambda_s, and L_s as same slide or not",
-                  "negative pairs: the next slide of the batch"))
+        terms={"classification": "1", "adversarial": "1", "siamese": f"lambda_s = {config.siamese:g}"},
+        unknowns=("widths, rates, batch, steps, size of patches", "lambda_s; L_s: a slide beside the next"))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import numpy as np
 
 from medgan_jax.data import parts
 from medgan_jax.data.bags import bags
+from medgan_jax.data.intensity import MinMax
 from medgan_jax.data.parts import Counts, Parts
+from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.data.sources import SPLITS, PhantomSource, Source, common_shape, mapped, open_domains
 from medgan_jax.errors import UserError
 from medgan_jax.phantoms.tissue import tissue_patch
@@ -94,6 +96,22 @@ def open_slides(source: str, *, size: int, bag: int, counts: Counts) -> Adaptati
         source, functools.partial(_slide, size=size, bag=bag), classes=2, name=f"tissue_slides_{size}",
         counts=counts, shape=(bag, size, size, 3), arranged=lambda part: bags(part, bag),
     )  # fmt: skip
+
+
+def slides_of_two_laboratories(
+    source: str, batch_size: int, *, size: int, bag: int, counts: Counts
+) -> tuple[Data, Data, MinMax]:
+    """`open_slides` in batches of slides: the source's, both, and the map of the source's range onto [-1, 1].
+
+    Of the source come `image` and `label`, of the `target`, beside the `source`, images alone. The test is on
+    the target, with `normalised`: see `with_reinhard`.
+    """
+    slides = open_slides(source, size=size, bag=bag, counts=counts)
+    known = Stream(slides.source.train, batch_size, fields=("image", "label"))
+    streams = {"source": known, "target": Stream(slides.target.train, batch_size, fields=("image",))}
+    test = with_reinhard(slides.target.test, slides.source.train)
+    both = Data(streams, test=test, fields=("image", "label", "normalised"))
+    return Data(known), both, parts.symmetric_range(slides.source.train)
 
 
 def _slide(key: jax.Array, domain: str, size: int, bag: int) -> dict[str, jax.Array]:

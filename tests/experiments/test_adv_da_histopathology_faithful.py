@@ -111,7 +111,7 @@ def test_target_mapping_starts_as_the_sources():
         "params": {"M_s": {"w": jnp.zeros(3)}, "M_t": {"w": jnp.zeros(3)}, "D": {"w": jnp.full(2, 7.0)}},
         "variables": {name: {"batch_stats": {"m": jnp.zeros(2)}} for name in ("M_s", "M_t")} | {"D": {}},
     }
-    made = ada.start_from_source(old, fresh)
+    made = experiment().stages[1].carry_over(old, fresh)
     assert made["params"]["M_t"]["w"].tolist() == made["params"]["M_s"]["w"].tolist() == [0, 1, 2]
     assert made["variables"]["M_t"]["batch_stats"]["m"].tolist() == [1, 1]
     assert made["params"]["D"]["w"].tolist() == [7, 7]
