@@ -102,6 +102,15 @@ class AutoContext:
         size = tuple(side - 2 * self.border for side in x[0].shape[1:-1])
         return jnp.concatenate(x), jnp.concatenate([centre_crop(each["B"], size) for each in found])
 
+    def infer(self, source: str, *, first: str, last: str, window: int, stride: int) -> Callable[..., dict]:
+        """An experiment's `infer`: estimates of the first and the last round from the batch's `source`."""
+
+        def infer(nets, batch, key):
+            found = self.estimates(nets, batch[source], window=window, stride=stride)
+            return {first: found[0], last: found[-1]}
+
+        return infer
+
     def estimates(self, nets: Networks, image: jax.Array, *, window: int, stride: int) -> list[jax.Array]:
         """Every round's estimate of a whole image from overlapping windows, the mean over folds of contexts."""
         totals = [0.0] * self.rounds

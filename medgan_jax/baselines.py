@@ -10,6 +10,7 @@ import numpy as np
 from medgan_jax.game import Baseline
 from medgan_jax.inference.pca_gaussian import fit_pca_gaussian, pca_codes, sample_pca_gaussian
 from medgan_jax.physics.resolution import blur
+from medgan_jax.physics.staining import macenko, reinhard
 
 # What probabilities or masks (B, ..., K) are of the named images that `infer` gives.
 Outputs = Callable[[jax.Array], Mapping[str, jax.Array]]
@@ -269,6 +270,15 @@ def stain_normaliser(
         return dict.fromkeys(outputs, 2 * jnp.where(jnp.isfinite(found), found, image) - 1)
 
     return Baseline(name, apply)
+
+
+def stain_normalisers(
+    *outputs: str, source: str, reference: Sequence[Mapping[str, np.ndarray]], light: Callable
+) -> tuple[Baseline, ...]:
+    """`stain_normaliser` after Macenko et al. 2009 and after Reinhard et al. 2001, as they are called."""
+    known = dict(source=source, reference=reference, light=light)
+    methods = {"Macenko": macenko, "Reinhard": reinhard}
+    return tuple(stain_normaliser(name, method, *outputs, **known) for name, method in methods.items())
 
 
 def one_answer(name: str, *outputs: str, source: str, axes: int = 1) -> Baseline:

@@ -24,7 +24,7 @@ def tuned(
     source: str,
     target: str,
 ) -> Baseline:
-    """`method`, a function of the batch's `source` and a weight, as `outputs`; the weight is the besbest.
+    """`method`, a function of the batch's `source` and a weight, as `outputs`; the weight is the best.
 
     It is the one with the least squared error to `target` on the first training batch.
     """
@@ -71,7 +71,7 @@ def nonlocal_means_denoising(*outputs: str, source: str, target: str, scale: flo
 
 
 def denoisers(output: str, *, source: str, target: str, scale: float, untouched: str) -> dict:
-    """`baseline` and `others` of an experiment that denoises: `source` itself, called `untouched`, and both.
+    """What an experiment that denoises shows, and is compared with: `source`, called `untouched`, and both.
 
     `Experiment(..., **denoisers("denoised", source="low", target="target", scale=0.1, untouched="low dose"))`
     """
@@ -79,6 +79,8 @@ def denoisers(output: str, *, source: str, target: str, scale: float, untouched:
     return {
         "baseline": Baseline(untouched, lambda fitted, batch, key: {output: batch[source]}),
         "others": (total_variation_denoising(output, **images), nonlocal_means_denoising(output, **images)),
+        "images": (source, output, target),
+        "compare": (output, target),
     }
 
 

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from medgan_jax.game import Metric, Networks, Phase, Terms
+from medgan_jax.data.pipeline import Data
+from medgan_jax.game import Metric, Networks, Phase, Stage, Terms
 from medgan_jax.losses.segmentation import binary_cross_entropy
 from medgan_jax.measures import binary_classification, dice_at_best, fall_with, score_gap
 from medgan_jax.models.pooling_unet import PoolingUNet
@@ -28,6 +29,12 @@ class Judge:
     phases: tuple[Phase, ...] = ()
     judge: Callable[[Networks, Mapping[str, jax.Array], Mapping], dict[str, jax.Array]] | None = None
     metrics: tuple[Metric, ...] = ()
+
+    def stage(
+        self, name: str, beside: Mapping[str, nn.Module], data: Data, steps: int, prepare: Callable
+    ) -> Stage:
+        """A stage of its own for the networks, `beside` others that stay as they are."""
+        return Stage(name, {**beside, **self.networks}, self.phases, data, steps, prepare)
 
 
 def classifier_judge(

@@ -516,6 +516,16 @@ def nearest_training_mask(
     return Metric(name, per_case, "", False, nearest)
 
 
+def novelty(output: str, field: str, training: Sequence[Any]) -> tuple[Metric, ...]:
+    """`nearest_training_mask` of generated masks `output`, as `nearest`, and of real ones, as `nearest_real`.
+
+    field: of the true masks in the batch and in the records of `training`.
+    """
+    generated = nearest_training_mask("nearest", lambda outputs, batch: outputs[output], training, field)
+    real = nearest_training_mask("nearest_real", lambda outputs, batch: batch[field], training, field)
+    return generated, real
+
+
 def fall_with(scores: Sequence[str], name: str = "smallest_fall") -> Metric:
     """The smallest fall of the mean output from one of `scores` `(B,)` to the next; above 0 if each is lower."""
 

@@ -1,7 +1,7 @@
 """Sets of metrics that experiments share about noise, edges and their gradients; compare `measures`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,15 @@ def windowed_fidelity(
     )
 
 
+def ct_quality(
+    prediction: str, reference: str, window: tuple[float, float], to_hu: ToHounsfield, *, pixel_mm: float
+) -> tuple[Metric, ...]:
+    """`windowed_fidelity` and `noise_texture` of CT images (B, H, W, 1)."""
+    pair = (prediction, reference)
+    return (*windowed_fidelity(*pair, to_hu=to_hu, window=window),
+            *noise_texture(*pair, to_hu=to_hu, pixel_mm=pixel_mm))  # fmt: skip
+
+
 def edge_sharpness(
     prediction: str, edge: str, *, pixel_mm: float, reach_mm: float, along_mm: float
 ) -> tuple[Metric, ...]:
@@ -100,6 +109,18 @@ def gradient_statistics(prediction: str, reference: str) -> tuple[Metric, ...]:
         return image.gradient_distance(outputs[prediction], batch[reference])
 
     return (Metric("gradient_distance", distance, "", False),)
+
+
+def catphan_quality(
+    prediction: str, reference: str, *, pixel_mm: float, photons: Sequence[float] = ()
+) -> tuple[Metric, ...]:
+    """`image_fidelity` of images in [-1, 1], and of phantoms, which `photons` are for, PSNR by dose and `mtf50`."""
+    metrics = image_fidelity(prediction, reference, low=-1, high=1)
+    if not photons:
+        return metrics
+    by_dose = (only(metrics[0], "photons", dose, f"psnr_{dose:.0e}") for dose in photons)
+    edge = edge_sharpness(prediction, "edge", pixel_mm=pixel_mm, reach_mm=12, along_mm=20)
+    return (*metrics, *by_dose, *edge)
 
 
 def only(metric: Metric, field: str, value: float, name: str) -> Metric:

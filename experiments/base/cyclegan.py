@@ -1,8 +1,7 @@
 """CycleGAN: unpaired image-to-image translation using cycle-consistent adversarial networks [19].
 
-Zhu, Park, Isola, Efros. ICCV 2017. Section 3.4 of the review. Details from the authors' code.
-
-G: X -> Y and F: Y -> X, discriminators D_Y and D_X over 70x70 patches, least-squares scores:
+Zhu, Park, Isola, Efros. ICCV 2017. Section 3.4 of the review. Details from the authors' code. G: X -> Y and
+F: Y -> X, discriminators D_Y and D_X over 70x70 patches, least-squares scores:
 
     L_G = E(D_Y(G(x)) - 1)^2 + E(D_X(F(y)) - 1)^2 + lambda [E|F(G(x)) - x| + E|G(F(y)) - y|]
           + mu lambda [E|G(y) - y| + E|F(x) - x|]                              lambda = 10, mu = 1/2
@@ -10,11 +9,9 @@ G: X -> Y and F: Y -> X, discriminators D_Y and D_X over 70x70 patches, least-sq
 
 Both generators move first, in one optimiser; then both discriminators, on the fakes of the generators as they
 were, out of a pool of 50 past ones. The rate is constant for half of the steps, then falls to 0.
-
 Data: two unpaired domains, folders `A/ B/` or `trainA/ trainB/ ...`, or T1 and T2 slices of phantom heads.
-Deviations: no biases before instance normalisation, which would remove them.
-Expected: no value in the review for this base model.
-`small`: minutes on two CPU cores. `paper`: not run by this project.
+Deviations: no biases before instance normalisation.
+Expected: no value in the review. `small`: minutes on two CPU cores. `paper`: not run by this project.
 
     python -m experiments.base.cyclegan --data.source FOLDER
 """
@@ -85,12 +82,10 @@ def generator_loss(config):
         """L_G of x and y, (B, H, W, C) in [-1, 1]."""
         x, y = batch["A"], batch["B"]
         fake_y, fake_x = nets.G(x), nets.F(y)
-        terms = {
-            "adversarial_y": adversarial.generator_least_squares(nets.D_Y(fake_y)),
-            "adversarial_x": adversarial.generator_least_squares(nets.D_X(fake_x)),
-            "cycle_x": config.cycle * consistency.cycle_consistency(nets.F(fake_y), x),
-            "cycle_y": config.cycle * consistency.cycle_consistency(nets.G(fake_x), y),
-        }
+        terms = {"adversarial_y": adversarial.generator_least_squares(nets.D_Y(fake_y)),
+                 "adversarial_x": adversarial.generator_least_squares(nets.D_X(fake_x)),
+                 "cycle_x": config.cycle * consistency.cycle_consistency(nets.F(fake_y), x),
+                 "cycle_y": config.cycle * consistency.cycle_consistency(nets.G(fake_x), y)}
         if config.identity:
             weight = config.cycle * config.identity
             terms["identity_y"] = weight * consistency.identity(nets.G(y), y)

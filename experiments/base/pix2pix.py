@@ -1,19 +1,16 @@
 """pix2pix: image-to-image translation with conditional adversarial networks [3], section 3.3 of the review.
 
-Isola, Zhu, Zhou, Efros. CVPR 2017; details from the authors' Torch code (phillipi/pix2pix).
-
-G translates an image A to B; D sees A beside B or beside G(A) and scores 70x70 patches, averaged:
+Isola, Zhu, Zhou, Efros. CVPR 2017; details from the authors' Torch code (phillipi/pix2pix). G translates an
+image A to B; D sees A beside B or beside G(A) and scores 70x70 patches, averaged:
 
     L_D = 1/2 [BCE(D(A, B), 1) + BCE(D(A, G(A)), 0)]
     L_G = BCE(D(A, G(A)), 1) + lambda E|B - G(A)|                             lambda = 100
 
 The only noise is dropout in three inner decoder stages, in training and at test time alike. Batch norm takes
 its statistics from the image that is tested, as it does in training at batch 1.
-
 Data: paired images A, B: folders `A/ B/`, or a T1- and a T2-weighted slice of the same phantom head.
 Deviations: the state with the best validation PSNR is kept, not the last; no biases before batch norm.
-Expected: no value in the review for this base model.
-`small`: minutes on two CPU cores. `paper`: not run by this project.
+Expected: no value in the review. `small`: minutes on two CPU cores. `paper`: not run by this project.
 
     python -m experiments.base.pix2pix --data.source FOLDER
 """

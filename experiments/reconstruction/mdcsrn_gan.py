@@ -9,17 +9,15 @@ only the centre is kept along the two in-plane axes, on the same grid. G first l
             L_D = E D(G(x)) - E D(y) + 10 E(||grad D(y^)||_2 - 1)^2,    y^ between y and G(x)
 
 A step is one batch, for D or for G: 10,000 for D; then seven for D and one for G in turn, with a pause of 200
-for D after each 500.
-Data: HCP, 1113 T1 volumes of 256 x 320 x 320 over 4095, patches of 64; here phantom heads, or a folder of
-volumes, each over its own maximum. The last state is measured: PSNR would choose the least sharpened.
-Published: PSNR 35.88, SSIM 0.94, NRMSE 0.0852, of the network trained by L1 alone; other data give others.
-`small`: no run recorded yet with its twin, the first stage. `paper`: not run by this project.
+for D after each 500. Data: HCP, 1113 T1 volumes of 256 x 320 x 320 over 4095, patches of 64; here phantom
+heads, or a folder of volumes, each over its own maximum. The last state is measured: PSNR would choose the
+least sharpened. Published: PSNR 35.88, SSIM 0.94, NRMSE 0.0852, of the network trained by L1 alone; other
+data give others. `small`: no run recorded yet with its twin, the first stage. `paper`: not run.
 
     python -m experiments.reconstruction.mdcsrn_gan --data.source FOLDER
 """
 
 import dataclasses
-import functools
 from typing import Literal
 
 import optax
@@ -27,19 +25,16 @@ import optax
 from medgan_jax import cli
 from medgan_jax.classical import cubic_interpolation
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data import transforms
 from medgan_jax.data.intensity import MaxScale
 from medgan_jax.data.needs import Needs
-from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.data.volumes import open_coarse_volumes
+from medgan_jax.data.volumes import coarse_heads
 from medgan_jax.game import Baseline, Bound, Experiment, Phase, Prediction, Stage, Terms
-from medgan_jax.inference.sliding_window import sliding_window
+from medgan_jax.inference.sliding_window import windows_without_rim
 from medgan_jax.losses import adversarial, pixel
 from medgan_jax.losses.penalties import gradient_penalty
 from medgan_jax.measures import image_fidelity
 from medgan_jax.models.dense import MultiLevelDenseNet
 from medgan_jax.models.srgan import srgan_discriminator
-from medgan_jax.phantoms.head_volume import head_volume
 from medgan_jax.texture_measures import gradient_statistics
 from medgan_jax.turns import in_cycles
 
@@ -57,8 +52,7 @@ class Config(ExperimentConfig):
     blocks: int = 4
     units: int = 4
     growth: int = 16
-    base: int = 64  # width of the critic's first layer
-    hidden: int = 1024
+    base: int = 64  # width of the critic's first layer; its dense one has 16 times as many
     pixel: Literal["l1", "l2"] = "l1"  # beside the critic; the review says MSE
     adversarial: float = 0.001
     penalty: float = 10.0
@@ -67,24 +61,21 @@ class Config(ExperimentConfig):
     game_rate: float = 5e-6
     pretraining: int = 500000
     steps: int = 550000
-    first_turns: int = 10000  # of D alone
-    turns: int = 7  # of D for one of G
-    cycle: tuple[int, int] = (500, 200)  # steps with G, and without
+    turns: tuple[int, int, int, int] = (10000, 7, 500, 200)  # D alone, then 7 for one of G; a pause each 500
     evaluate_every: int = 10000
-    noise: float = 0.015  # of the phantoms
     phantoms: tuple[int, int, int] = (780, 111, 111)
 
     @classmethod
     def tiny(cls):
         return cls(size=(16, 16, 16), patch=8, window=18, rim=1, blocks=2, units=1, growth=2, base=2,
-                   hidden=4, batch_size=8, pretraining=2, steps=4, first_turns=1, turns=1, cycle=(2, 1),
-                   evaluate_every=2, evaluation_cases=8, phantoms=(8, 8, 8))
+                   batch_size=8, pretraining=2, steps=4, turns=(1, 1, 2, 1), evaluate_every=2,
+                   evaluation_cases=8, phantoms=(8, 8, 8))
 
     @classmethod
     def small(cls):
-        return cls(size=(32, 32, 32), patch=16, window=38, blocks=3, units=2, growth=8, base=8, hidden=64,
-                   batch_size=4, learning_rate=2e-3, game_rate=2e-4, pretraining=400, steps=500,
-                   first_turns=10, evaluate_every=250, evaluation_cases=8, noise=0.005, phantoms=(64, 8, 16))
+        return cls(size=(32, 32, 32), patch=16, window=38, blocks=3, units=2, growth=8, base=8, batch_size=4,
+                   learning_rate=2e-3, game_rate=2e-4, pretraining=400, steps=500, turns=(10, 7, 500, 200),
+                   evaluate_every=250, evaluation_cases=8, phantoms=(64, 8, 16))
 
     def twin(self):
         return dataclasses.replace(self, adversarial=0.0)
@@ -92,7 +83,7 @@ class Config(ExperimentConfig):
 
 def models(config):
     generator = MultiLevelDenseNet(1, config.blocks, config.units, config.growth)
-    critic = srgan_discriminator((config.patch,) * 3, base=config.base, hidden=config.hidden, norm="layer")
+    critic = srgan_discriminator((config.patch,) * 3, base=config.base, hidden=16 * config.base, norm="layer")
     return {"G": generator, "D": critic}
 
 
@@ -110,6 +101,7 @@ def discriminator_loss(config):
         distance = adversarial.discriminator_wasserstein(nets.D(y), nets.D(fake))
         penalty = config.penalty * gradient_penalty(nets.D.float32, y, fake, context.key)
         return distance + penalty, Terms(nets, wasserstein=-distance, penalty=penalty)
+
     return loss
 
 
@@ -120,39 +112,25 @@ def generator_loss(config):
         terms = {"pixel": getattr(pixel, config.pixel)(fake, batch["image"]),
                  "adversarial": config.adversarial * adversarial.generator_wasserstein(nets.D(fake))}
         return sum(terms.values()), Terms(nets, **terms)
+
     return loss
 
 
-def data(config):
-    heads = functools.partial(head_volume, shape=config.size, noise=config.noise)
-    volumes = open_coarse_volumes(config.data.source, heads, name="head_volume", counts=config.phantoms,
-                                  size=config.size, factor=config.factor, axes=IN_PLANE)
-
-    def patch(record, random):
-        return transforms.random_crop(record, random, (config.patch,) * 3, fields=("image", "low"))
-
-    train = Stream(volumes.train, config.batch_size, patch)
-    return Data(train, volumes.validation, volumes.test, evaluation_batch_size=4, fields=("image", "low"))
-
-
 def experiment(config):
-    cases, inside = data(config), slice(config.rim, -config.rim)
-
-    def infer(nets, batch, key):
-        return {"fine": sliding_window(lambda low: nets.G.eval(low)[:, inside, inside, inside], batch["low"],
-                                       window=config.window, stride=config.window - 2 * config.rim,
-                                       border=config.rim)}
-
+    cases = coarse_heads(config.data.source, size=config.size, patch=config.patch, factor=config.factor,
+                         axes=IN_PLANE, counts=config.phantoms, batch_size=config.batch_size)
     networks, adam = models(config), optax.adam(config.game_rate)
     alone = Phase("G", ("G",), pretraining_loss, optax.adam(config.learning_rate))
     first = Stage("pretraining", {"G": networks["G"]}, (alone,), cases, config.pretraining)
-    together, pause = config.cycle
-    for_d, for_g = in_cycles(config.turns, alone=config.first_turns, together=together, pause=pause)
+    alone_for, each, together, pause = config.turns
+    for_d, for_g = in_cycles(each, alone=alone_for, together=together, pause=pause)
     turns = (Phase("D", ("D",), discriminator_loss(config), adam, when=for_d),
              Phase("G", ("G",), generator_loss(config), adam, when=for_g))
     game = Stage("game", networks, turns, cases, config.steps)
     return Experiment(
-        id="mdcsrn_gan", config=config, stages=(first, game) if config.adversarial else (first,), infer=infer,
+        id="mdcsrn_gan", config=config, stages=(first, game) if config.adversarial else (first,),
+        infer=lambda nets, batch, key: {"fine": windows_without_rim(
+            nets.G.eval, batch["low"], window=config.window, rim=config.rim)},
         baseline=Baseline("zero filling", lambda fitted, batch, key: {"fine": batch["low"]}),
         others=(cubic_interpolation("fine", source="low", factor=(config.factor,) * 2, axes=IN_PLANE),),
         metrics=(*image_fidelity("fine", "image", low=0, high=1), *gradient_statistics("fine", "image")),

@@ -2,7 +2,6 @@
 
 Costa, Galdran, Meyer, Niemeijer, Abramoff, Mendonca, Campilho. IEEE TMI 37(3):781-791, 2018. Layers and
 weights follow the authors' code (costapt/adversarial_retinal_synthesis).
-
 E encodes a vessel tree A, V decodes it, A' = V(E(A)), G paints the retina round it, B' = G(A'), all three
 together; D judges pairs, of which both halves are generated, and C judges codes:
 
@@ -11,12 +10,11 @@ together; D judges pairs, of which both halves are generated, and C judges codes
     L_C = BCE(C(z), 1) + BCE(C(E(A)), 0)                                                     z ~ N(0, I)
 
 Each takes 20 updates in turn. New pairs are V(z), G(V(z)); a segmenter that has learned on such pairs alone
-is tested on real images, beside one that has learned on real pairs.
-
-Data: Messidor, trees segmented by a network that had learned DRIVE; folders `A/ B/`, or phantom eyes.
-Deviations: each convolution of the encoder reads the one before, in the code the second reads the image; maps
-of one pixel are not normalised; the segmenters are small U-Nets; no biases before batch normalisation.
-Published: no value in the review. `small`: no run recorded yet. `paper`: not run by this project.
+is tested on real images, beside one that has learned on real pairs. Data: Messidor, trees segmented by a
+network that had learned DRIVE; folders `A/ B/`, or phantom eyes. Deviations: each convolution of the encoder
+reads the one before, in the code the second reads the image; maps of one pixel are not normalised; the
+segmenters are small U-Nets; no biases before batch normalisation. Published: no value in the review. `small`:
+no run recorded yet. `paper`: not run.
 
     python -m experiments.synthesis_conditional.retinal_aae_pix2pix --data.source FOLDER
 """
@@ -25,26 +23,24 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from medgan_jax import cli
 from medgan_jax.baselines import best_threshold, pca_gaussian, side_by_side
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data import parts
+from medgan_jax.data.eyes import eye_data
 from medgan_jax.data.needs import Needs
-from medgan_jax.data.pipeline import Data, Stream
+from medgan_jax.data.parts import symmetric_range, unit_range
+from medgan_jax.forward_models import in_ranges
 from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms
 from medgan_jax.judges import segmenter_judge
-from medgan_jax.losses import adversarial, pixel
-from medgan_jax.losses.segmentation import binary_cross_entropy
-from medgan_jax.measures import nearest_training_mask
+from medgan_jax.losses import adversarial, pixel, segmentation
+from medgan_jax.measures import novelty
 from medgan_jax.models.autoencoder import conv_autoencoder
 from medgan_jax.models.mlp import MLP
 from medgan_jax.models.strided_discriminator import StridedDiscriminator
 from medgan_jax.models.unet import costa_unet
-from medgan_jax.nn.blocks import leaky_relu
-from medgan_jax.phantoms.fundus import fundus_image
+from medgan_jax.nn.blocks import beside, leaky_relu
 
 NEEDS = Needs(fields=("A", "B"))
 
@@ -62,20 +58,19 @@ class Config(ExperimentConfig):
     learning_rate: float = 2e-4
     code_rate: float = 1e-3
     steps: int = 3070  # 100 epochs of 614 pairs, which is what the code reads of Messidor
-    segmenter: int = 16  # width of the segmenters; not the paper's, nor are their steps
-    segmenter_steps: int = 2000
+    segmenter: tuple[int, int] = (16, 2000)  # width of the segmenters and their steps; not the paper's
     evaluate_every: int = 500
     phantoms: tuple[int, int, int] = (614, 155, 177)
 
     @classmethod
     def tiny(cls):
-        return cls(size=32, base=2, latent=4, critic=(4, 4), turn=1, batch_size=8, steps=2, segmenter=4,
-                   segmenter_steps=2, evaluate_every=1, evaluation_cases=8, phantoms=(8, 8, 8))
+        return cls(size=32, base=2, latent=4, critic=(4, 4), turn=1, batch_size=8, steps=2, segmenter=(4, 2),
+                   evaluate_every=1, evaluation_cases=8, phantoms=(8, 8, 8))
 
     @classmethod
     def small(cls):
         return cls(size=64, base=16, latent=32, critic=(16, 32, 64), dropout=0.1, turn=1, batch_size=8,
-                   learning_rate=1e-3, steps=400, segmenter_steps=200, evaluate_every=100,
+                   learning_rate=1e-3, steps=400, segmenter=(16, 200), evaluate_every=100,
                    evaluation_cases=32, phantoms=(400, 32, 64))
 
 
@@ -90,8 +85,7 @@ def models(config):
 def discriminator_loss(nets, batch, context):
     """L_D of A (B, H, W, 1) and B (B, H, W, 3)."""
     a = jax.nn.sigmoid(nets.V.peek(nets.E.peek(batch["A"])))
-    pairs = (batch["A"], batch["B"]), (a, nets.G.peek(a))
-    real, fake = (nets.D(jnp.concatenate(pair, axis=-1)) for pair in pairs)
+    real, fake = nets.D(beside(batch["A"], batch["B"])), nets.D(beside(a, nets.G.peek(a)))
     return adversarial.discriminator_cross_entropy(real, fake), Terms(nets, real=real.mean())
 
 
@@ -109,8 +103,8 @@ def generator_loss(config):
         logits, nets = nets.V.update(code)
         a = jax.nn.sigmoid(logits)
         b, nets = nets.G.update(a)
-        score = nets.D(jnp.concatenate([a, b], axis=-1))
-        terms = {"tree": config.lam * binary_cross_entropy(logits, batch["A"]),
+        score = nets.D(beside(a, b))
+        terms = {"tree": config.lam * segmentation.binary_cross_entropy(logits, batch["A"]),
                  "retina": config.lam * pixel.l1(b, batch["B"]),
                  "adversarial": adversarial.generator_non_saturating(score),
                  "code": adversarial.generator_non_saturating(nets.C(code))}
@@ -124,39 +118,25 @@ def new_pairs(config, nets, key, count):
     return a, nets.G.eval(a)
 
 
-def phantom(key, *, size):
-    eye = fundus_image(key, size, sight="disc")
-    return {"A": eye["vessel_mask"][..., None].astype(jnp.float32), "B": eye["image"]}
-
-
 def experiment(config):
-    eyes = parts.open_parts(config.data.source, functools.partial(phantom, size=config.size),
-                            name=f"fundus_{config.size}", counts=config.phantoms)
-    for field, channels in {"A": 1, "B": 3}.items():
-        parts.require_image(eyes, channels=channels, size=config.size, field=field)
-    cases = Data(Stream(eyes.train, config.batch_size), eyes.validation, eyes.test, 16, fields=("A", "B"))
-    nets, retina = models(config), parts.symmetric_range(cases.train.source, "B")
+    nets, cases = models(config), eye_data(config.data.source, config.size, config.phantoms, config.batch_size)
+    known = cases.train.source
+    prepare = in_ranges({"A": unit_range(known, "A"), "B": symmetric_range(known, "B")})
     adam, code_adam = (optax.adam(rate, b1=0.5) for rate in (config.learning_rate, config.code_rate))
     turns = (Phase("D", ("D",), discriminator_loss, adam, repeats=config.turn),
              Phase("C", ("C",), code_loss, code_adam, repeats=config.turn),
              Phase("G", ("E", "V", "G"), generator_loss(config), adam, repeats=config.turn))
 
-    def prepare(batch, key):
-        return {"A": (batch["A"] > 0).astype(jnp.float32), "B": retina.forward(batch["B"])}
-
     def infer(nets, batch, key):
         tree, painted = new_pairs(config, nets, key, len(batch["B"]))
         return {"tree": tree, "retina": painted, **test.judge(nets, {}, batch)}
 
-    test = segmenter_judge(config.segmenter, functools.partial(new_pairs, config), image="B", mask="A")
-    kept = {name: nets[name] for name in ("V", "G")}
-    nearest = functools.partial(nearest_training_mask, training=cases.train.source, field="A")
+    test = segmenter_judge(config.segmenter[0], functools.partial(new_pairs, config), image="B", mask="A")
     return Experiment(
         id="retinal_aae_pix2pix", config=config, infer=infer,
         stages=(Stage("game", nets, turns, cases, config.steps, prepare),
-                Stage("test", kept | test.networks, test.phases, cases, config.segmenter_steps, prepare)),
-        metrics=(*test.metrics, nearest("nearest", lambda outputs, batch: outputs["tree"]),
-                 nearest("nearest_real", lambda outputs, batch: batch["A"])),
+                test.stage("test", {"V": nets["V"], "G": nets["G"]}, cases, config.segmenter[1], prepare)),
+        metrics=(*test.metrics, *novelty("tree", "A", known)),
         baseline=side_by_side(pca_gaussian("tree", "A"), pca_gaussian("retina", "B"), best_threshold(
             "B", "A", lambda mask: dict.fromkeys(test.networks, mask))),
         images=("tree", "retina", "A", "B", "S_synthetic", "S_real"),

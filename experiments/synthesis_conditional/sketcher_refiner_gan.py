@@ -20,26 +20,24 @@ Published: no value in the review. `small`: slices, no run recorded yet. `paper`
 """
 
 import dataclasses
-import functools
 
-import jax.numpy as jnp
 import optax
 
 from medgan_jax import cli
 from medgan_jax.baselines import region_means
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data import parts
 from medgan_jax.data.intensity import Affine
+from medgan_jax.data.myelin import FIELDS, LESION, REGIONS, WHITE_MATTER, open_myelin
 from medgan_jax.data.needs import Needs
+from medgan_jax.data.parts import symmetric_range
 from medgan_jax.data.pipeline import Data, Stream
+from medgan_jax.forward_models import in_ranges
 from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial, pixel
 from medgan_jax.measures import absolute_error
 from medgan_jax.models.patchgan import PatchGAN
 from medgan_jax.models.unet import pix2pix_unet
-from medgan_jax.phantoms.head_anatomy import LESION, WHITE_MATTER
-from medgan_jax.phantoms.head_study import LABELS, head_study
-from medgan_jax.phantoms.head_volume import head_volume
+from medgan_jax.nn.blocks import beside
 
 NEEDS = Needs(fields=("A", "B", "mask"), rank=3)
 
@@ -80,10 +78,6 @@ def models(config):
     return {"G": generator, "D": PatchGAN(config.patch_layers, config.base)}
 
 
-def beside(*images):
-    return jnp.concatenate(images, axis=-1)
-
-
 def condition(nets, batch, step):  # x for the sketcher; x and its sketch y', as it is, for the refiner
     return batch["A"] if step == "S" else beside(batch["A"], nets.S.eval(batch["A"]))
 
@@ -105,7 +99,7 @@ def generator_loss(config, step):
         """L_S or L_R: absolute error, in R balanced between lesions and the rest; adversarial term."""
         x, y = condition(nets, batch, step), batch["B"]
         fake, nets = nets[step].update(x)
-        error = pixel.l1(fake, y) if step == "S" else pixel.balanced_l1(fake, y, batch["mask"] == 1)
+        error = pixel.l1(fake, y) if step == "S" else pixel.balanced_l1(fake, y, batch["mask"] == LESION)
         terms = {"l1": config.lam * error}
         if config.adversarial:
             score = nets[f"D_{step}"].peek(beside(x, fake))
@@ -119,27 +113,12 @@ def synthesise(nets, batch, key):
     return {"sketch": nets.S.eval(batch["A"]), "refined": nets.R.eval(condition(nets, batch, "R"))}
 
 
-def phantom(key, *, size, rank, channels):
-    """MR images, myelin, and tissues by number: 0 air, 1 lesion, the others one more than their label."""
-    volume = functools.partial(head_volume, shape=(size,) * 3, disease="lesions")
-    draw = volume if rank == 3 else functools.partial(head_study, size=size, disease="multiple_sclerosis")
-    drawn = draw(key, modalities=(*("t1", "t2", "pd", "flair")[:channels], "myelin"))
-    tissue = jnp.where(drawn["labels"] > 0, drawn["labels"] + 1, 0)
-    tissue = jnp.where(drawn["labels"] == LESION, 1, tissue)
-    return {"A": drawn["image"][..., :-1], "B": drawn["image"][..., -1:], "mask": tissue[..., None]}
-
-
 def experiment(config):
-    draw = functools.partial(phantom, size=config.size, rank=config.rank, channels=config.channels)
-    heads = parts.open_parts(config.data.source, draw, name="head_myelin", counts=config.phantoms)
-    for field, channels in (("A", config.channels), ("B", 1), ("mask", 1)):
-        parts.require_image(heads, channels=channels, size=config.size, rank=config.rank, field=field)
-    cases = Data(Stream(heads.train, config.batch_size), heads.validation, heads.test, fields=NEEDS.fields)
+    heads = open_myelin(config.data.source, size=config.size, rank=config.rank, channels=config.channels,
+                        counts=config.phantoms)
+    cases = Data(Stream(heads.train, config.batch_size), heads.validation, heads.test, fields=FIELDS)
     own = models(config)
-    ranges = {"A": parts.symmetric_range(heads.train, "A"), "B": Affine(1.0, -1.0, "DVR")}
-
-    def prepare(batch, key):
-        return batch | {field: ranges[field].forward(batch[field]) for field in ranges}
+    ranges = {"A": symmetric_range(heads.train, "A"), "B": Affine(1.0, -1.0, "DVR")}
 
     def stage(title, step, fixed):
         adam = optax.adam(config.learning_rate, b1=config.beta1)
@@ -147,7 +126,7 @@ def experiment(config):
         if config.adversarial:
             nets[f"D_{step}"] = own["D"]
             turns = (Phase(f"D_{step}", (f"D_{step}",), discriminator_loss(step), adam), *turns)
-        return Stage(title, nets, turns, cases, config.steps, prepare)
+        return Stage(title, nets, turns, cases, config.steps, in_ranges(ranges))
 
     def error(name, region, image="refined"):
         return absolute_error(image, "B", name=name, unit="DVR", region=lambda batch: region(batch["mask"]))
@@ -155,10 +134,10 @@ def experiment(config):
     return Experiment(
         id="sketcher_refiner_gan", config=config, infer=synthesise, select="mae_lesion",
         stages=(stage("sketcher", "S", {}), stage("refiner", "R", {"S": own["G"]})),
-        baseline=region_means("sketch", "refined", target="B", regions="mask", count=len(LABELS) + 8),
-        metrics=(error("mae_lesion", lambda mask: mask == 1), error("mae", lambda mask: mask > 0),
-                 error("mae_white_matter", lambda mask: mask == WHITE_MATTER + 1),
-                 error("mae_lesion_sketch", lambda mask: mask == 1, "sketch")),
+        baseline=region_means("sketch", "refined", target="B", regions="mask", count=REGIONS),
+        metrics=(error("mae_lesion", lambda mask: mask == LESION), error("mae", lambda mask: mask > 0),
+                 error("mae_white_matter", lambda mask: mask == WHITE_MATTER),
+                 error("mae_lesion_sketch", lambda mask: mask == LESION, "sketch")),
         images=("A", "sketch", "refined", "B"), compare=("refined", "B"), image_ranges={"error": (0, 0.5)},
         prediction=Prediction("A", "refined", lambda image: ranges["A"], ranges["B"], rank=config.rank),
         terms={"l1": f"lambda = {config.lam:g}", "adversarial": f"weight {config.adversarial:g}"},

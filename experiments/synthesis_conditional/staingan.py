@@ -19,18 +19,17 @@ Published: SSIM 0.71, PSNR 22.7 dB, AUC 0.89 (recalled). `small`: no run recorde
 """
 
 import dataclasses
-import functools
 
 import jax
 import optax
 
 from medgan_jax import cli
-from medgan_jax.baselines import identity, stain_normaliser
+from medgan_jax.baselines import identity, stain_normalisers
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data import parts
 from medgan_jax.data.needs import Needs
-from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.data.transforms import flip
+from medgan_jax.data.parts import symmetric_range
+from medgan_jax.data.scanners import scanner_data
+from medgan_jax.forward_models import in_ranges
 from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.judges import Judge, classifier_judge
 from medgan_jax.losses import adversarial, consistency
@@ -38,8 +37,6 @@ from medgan_jax.measures import absolute_error, image_fidelity, sample_distance
 from medgan_jax.models.classifiers import FullyConvolutionalClassifier
 from medgan_jax.models.patchgan import PatchGAN
 from medgan_jax.models.resnet import ResNetGenerator
-from medgan_jax.phantoms.tissue import tissue_patch
-from medgan_jax.physics.staining import macenko, reinhard
 from medgan_jax.schedules import constant_then_linear
 from medgan_jax.training import pool
 
@@ -113,33 +110,11 @@ def empty_pools(config):
     return lambda nets, batch, key: {n: pool.empty_pool(config.pool, batch[n].shape[1:]) for n in ("A", "B")}
 
 
-def phantom(key, domain, *, size, channels=3):
-    tumour = jax.random.bernoulli(jax.random.fold_in(key, 3))
-    patch = tissue_patch(key, size, scanner=domain, malignant=tumour, field=1.5 * size)
-    return {"image": patch["image"][..., :channels], "label": tumour.astype("int32")}
-
-
-def data(config):
-    tissue = functools.partial(phantom, size=config.size, channels=config.channels)
-    domains = parts.open_domain_parts(config.data.source, tissue, ("A", "B"), name=f"tissue_{config.size}",
-                                      counts=config.phantoms)
-    parts.require_domains(domains, channels=config.channels, size=config.size)
-    train = {name: Stream(part, config.batch_size, flip, ("image",)) for name, part in domains.train.items()}
-    if domains.paired:
-        train["judged"] = Stream(domains.train["B"], config.batch_size, flip, ("image", "label"))
-    return Data(train, domains.validation, domains.test, evaluation_batch_size=16), domains.paired
-
-
 def experiment(config):
-    (cases, paired), pair, outputs = data(config), ("translation", "B"), ("translation", "cycle")
-    ranges = {name: parts.symmetric_range(cases.train[name].source) for name in ("A", "B")}
-
-    def prepare(batch, key):
-        batch = batch | {name: ranges[name].forward(batch[name]) for name in ranges}
-        if "judged" in batch:
-            batch["judged"] = batch["judged"] | {"image": ranges["B"].forward(batch["judged"]["image"])}
-        return batch
-
+    pair, outputs = ("translation", "B"), ("translation", "cycle")
+    cases, paired = scanner_data(config.data.source, size=config.size, channels=config.channels,
+                                 counts=config.phantoms, batch_size=config.batch_size)
+    ranges = {name: symmetric_range(cases.train[name].source) for name in ("A", "B")}
     judge, metrics = Judge(), sample_distance(*pair)
     if paired:
         judge = classifier_judge(FullyConvolutionalClassifier(1, config.judge), examples="judged",
@@ -150,15 +125,14 @@ def experiment(config):
     turns = (Phase("G", ("G", "F"), generator_loss(config), adam),
              Phase("D", ("D_A", "D_B"), discriminator_loss, adam, reads="start"))
     game = Stage("game", {**models(config), **judge.networks}, (*turns, *judge.phases), cases, config.steps,
-                 prepare, memory=empty_pools(config))
-    normalisers = {"Macenko": macenko, "Reinhard": reinhard} if config.channels == 3 else {}
-    classical = functools.partial(stain_normaliser, source="A", reference=cases.train["B"].source,
+                 in_ranges(ranges, judged="B"), memory=empty_pools(config))
+    classical = stain_normalisers(*outputs, source="A", reference=cases.train["B"].source,
                                   light=lambda image: (ranges["B"].forward(image) + 1) / 2)
     return Experiment(
         id="staingan", config=config, stages=(game,), judge=judge.judge, metrics=metrics,
         infer=lambda nets, batch, _: {"translation": nets.G(batch["A"]), "cycle": nets.F(nets.G(batch["A"]))},
         baseline=identity(*outputs, source="A", target="B"),
-        others=tuple(classical(title, function, *outputs) for title, function in normalisers.items()),
+        others=classical if config.channels == 3 else (),
         images=("A", "translation", "B", "cycle"),
         prediction=Prediction("A", "translation", lambda image: ranges["A"], output_intensity=ranges["B"]),
         terms={"cycle": f"lambda = {config.cycle:g}", "identity": f"mu = {config.identity:g}"},

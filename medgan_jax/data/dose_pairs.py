@@ -8,8 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from medgan_jax.data.augmentations import tissue_crop
 from medgan_jax.data.parts import Counts, Draw, Parts, open_parts, require_image
-from medgan_jax.data.sources import Record, cached, mapped
+from medgan_jax.data.pipeline import Data, Stream
+from medgan_jax.data.sources import PhantomSource, Record, cached, mapped
+from medgan_jax.phantoms.abdomen import abdomen_slice
 from medgan_jax.phantoms.catphan import catphan_slice
 from medgan_jax.physics.tomography import LOWEST_HU, low_dose
 
@@ -49,12 +52,34 @@ def open_dose_pairs(
 
 
 def open_catphans(
-    source: str, *, size: int, counts: Counts, photons: Sequence[float], pixel_mm: float
+    source: str, size: int, counts: Counts, photons: Sequence[float], pixel_mm: float
 ) -> Parts:
     """`open_dose_pairs` with phantoms of the Catphan, whose target is free of noise; they have `edge`."""
     draw = functools.partial(catphan_slice, size=size)
     settings = dict(size=size, photons=photons, pixel_mm=pixel_mm)
     return open_dose_pairs(source, draw, name="catphan_dose", counts=counts, **settings)
+
+
+def open_abdomens(
+    source: str, size: int, counts: Counts, photons: tuple[float, float], pixel_mm: float
+) -> Parts:
+    """`open_dose_pairs` with phantom abdomens; photons: incident on each ray at routine and at low dose."""
+    draw = functools.partial(abdomen_slice, size=size, noise=0.0)
+    settings = dict(size=size, routine=photons[0], photons=photons[1:], pixel_mm=pixel_mm)
+    return open_dose_pairs(source, draw, name="abdomen_dose", counts=counts, **settings)
+
+
+def tissue_patches(
+    slices: Parts, batch_size: int, side: int, *, least: float, known: Sequence[str] = ()
+) -> Data:
+    """Patches of `side` pixels with a mean target of `least` HU or more for training, else whole slices.
+
+    known: what phantoms have beside `image` and `target` that is measured, too.
+    """
+    pair = ("image", "target")
+    train = Stream(slices.train, batch_size, tissue_crop(side, least=least), pair)
+    fields = (*pair, *known) if isinstance(slices.test, PhantomSource) else pair
+    return Data(train, slices.validation, slices.test, fields=fields)
 
 
 def _scan(image: jax.Array, key: jax.Array, photons: jax.Array | float, pixel_mm: float) -> jax.Array:

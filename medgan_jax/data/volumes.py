@@ -1,14 +1,17 @@
-"""Volumes of one size, each with what a coarser acquisition leaves of it: phantoms, or a folder's volumes."""
+"""Volumes with what belongs to each: what a coarser acquisition leaves of it, or another modality."""
 
 import functools
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from medgan_jax.data import transforms
-from medgan_jax.data.parts import Counts, Draw, Parts, open_parts
+from medgan_jax.data.parts import Counts, Draw, Parts, open_parts, require_volumes
+from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.data.sources import Record, cached, mapped
 from medgan_jax.errors import UserError
+from medgan_jax.phantoms.head_volume import head_volume
 from medgan_jax.physics.resolution import truncate_kspace
 
 
@@ -34,6 +37,50 @@ def open_coarse_volumes(
     change = functools.partial(_coarse, size=tuple(size), factor=factor, axes=tuple(axes))
     parts = open_parts(source, phantom, name=name, counts=counts, version=version)
     return Parts(*(cached(mapped(part, change)) for part in (parts.train, parts.validation, parts.test)))
+
+
+def coarse_heads(
+    source: str,
+    *,
+    size: Sequence[int],
+    patch: int,
+    factor: int,
+    axes: Sequence[int],
+    counts: Counts,
+    batch_size: int,
+) -> Data:
+    """Patches of `patch` voxels of `open_coarse_volumes` to train on, and whole volumes to be measured.
+
+    Phantoms are heads with a third of the usual noise, which no network could restore.
+    """
+    heads = functools.partial(head_volume, shape=tuple(size), noise=0.005)
+    volumes = open_coarse_volumes(
+        source, heads, name="head_volume", counts=counts, size=size, factor=factor, axes=axes
+    )
+
+    def cut(record, random):
+        return transforms.random_crop(record, random, (patch,) * 3, fields=("image", "low"))
+
+    train = Stream(volumes.train, batch_size, cut)
+    return Data(train, volumes.validation, volumes.test, evaluation_batch_size=4, fields=("image", "low"))
+
+
+def open_head_pairs(
+    source: str, *, size: int, counts: Counts, least: int, version: int = 1
+) -> Parts:
+    """Checked parts of volumes with sides of `least` or more: `A`, MR, and `B`, CT in HU, registered.
+
+    What `source` names, or heads of phantoms, T1-weighted, with sides of `size`.
+    """
+    heads = functools.partial(_head_pair, size=size)
+    parts = open_parts(source, heads, name=f"head_t1_ct_{size}", counts=counts, version=version)
+    require_volumes(parts, channels=1, least=least, fields=("A", "B"))
+    return parts
+
+
+def _head_pair(key: jax.Array, size: int) -> dict[str, jax.Array]:
+    image = head_volume(key, (size,) * 3, modalities=("t1", "ct"), coats=True)["image"]
+    return {"A": image[..., :1], "B": image[..., 1:]}
 
 
 def _coarse(record: Record, *, size: tuple[int, ...], factor: int, axes: tuple[int, ...]) -> Record:

@@ -1,4 +1,4 @@
-"""Networks for patches applied to whole images: windows side by side or overlapping, averaged where they do."""
+"""Networks for patches applied to whole images, at once or in windows, averaged where these overlap."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -46,6 +46,28 @@ def sliding_window(
     total = jax.lax.scan(add, total, jnp.asarray(corners))[0]
     mean = total / _covered(grid, corners, inner)[None, ..., None]
     return mean[(slice(None), *(slice(side) for side in sides))]
+
+
+def windows_without_rim(
+    function: Callable[[jax.Array], jax.Array], image: jax.Array, *, window: int, rim: int
+) -> jax.Array:
+    """`function`, which keeps sizes, over windows of `image` (B, *S, C) that touch without their `rim`.
+
+    What lies within `rim` voxels of a window's border has seen too little round it, and is thrown away.
+    """
+    inside = (slice(None), *(slice(rim, -rim),) * (image.ndim - 2))
+    return sliding_window(
+        lambda part: function(part)[inside], image, window=window, stride=window - 2 * rim, border=rim
+    )
+
+
+def whole_image(function: Callable[[jax.Array], jax.Array], image: jax.Array, border: int) -> jax.Array:
+    """`function`, which takes `border` voxels off each side, of `image` (B, *S, C) mirrored outside.
+
+    The result has the sides of the image.
+    """
+    padding = ((border, border),) * (image.ndim - 2)
+    return function(jnp.pad(image, ((0, 0), *padding, (0, 0)), mode="reflect"))
 
 
 def _starts(side: int, inner: int, stride: int) -> list[int]:

@@ -33,6 +33,12 @@ def l2(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.mean(jnp.square(prediction - target))
 
 
+def norm(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Mean over cases of ||prediction - target||_2; both `(B, ...)` of one shape, else ValueError."""
+    prediction, target = promoted_pair(prediction, target)
+    return jnp.mean(case_norm(prediction - target))
+
+
 def charbonnier(prediction: jax.Array, target: jax.Array, *, epsilon: float = 1e-3) -> jax.Array:
     """mean sqrt((prediction - target)^2 + epsilon^2): a smooth absolute error (Charbonnier et al. 1994).
 

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from medgan_jax.losses.arrays import case_norm, promoted, promoted_pair
+from medgan_jax.losses.arrays import promoted
 
 
 @functools.partial(jax.jit, static_argnames="threshold")
@@ -55,12 +55,6 @@ def lbp_sharpness(images: jax.Array, *, window: int = 21, threshold: float = 0.0
     sharp = (codes >= 6).astype(jnp.float32)
     share = _window_sum(sharp, window) / _window_sum(jnp.ones_like(sharp), window)
     return _unit_range(share[..., None])
-
-
-def sharpness_distance(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """E ||S(x_hat) - S(y)||_2 of two sharpness maps `(B, ...)`: Yi and Babyn 2018."""
-    prediction, target = promoted_pair(prediction, target)
-    return jnp.mean(case_norm(prediction - target))
 
 
 def _unit_range(images: jax.Array) -> jax.Array:

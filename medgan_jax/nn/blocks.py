@@ -17,6 +17,11 @@ def leaky_relu(x: jax.Array, slope: float = 0.2) -> jax.Array:
     return jnp.where(x >= 0, x, slope * x)
 
 
+def beside(*images: jax.Array) -> jax.Array:
+    """Images (B, *S, C_i) along channels, (B, *S, sum C_i): what a conditional network sees."""
+    return jnp.concatenate(images, axis=-1)
+
+
 class PReLU(nn.Module):
     """`x` (..., C) where positive, else `slope * x`, a slope learned for each channel (He et al. 2015)."""
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medgan_jax.data.dose_pairs import open_dose_pairs
+from medgan_jax.data.dose_pairs import open_dose_pairs, tissue_patches
 from medgan_jax.data.volumes import open_coarse_volumes
 from medgan_jax.errors import UserError
 
@@ -83,3 +83,16 @@ def test_volumes_that_are_too_small_or_do_not_divide_are_refused(tmp_path):
         open_coarse_volumes(source, None, size=(8, 8, 16), **options).train[0]
     with pytest.raises(UserError, match="multiples of the factor"):
         open_coarse_volumes(source, None, size=(8, 7, 8), **options)
+
+
+def test_patches_of_tissue_to_train_on_and_whole_slices_with_what_phantoms_know(tmp_path):
+    parts = open_dose_pairs("phantom", PHANTOM, **OPTIONS)
+    data = tissue_patches(parts, 2, 8, least=-500.0, known=("edge",))
+    assert data.fields == ("image", "target", "edge")
+    assert data.train.fields == ("image", "target")
+    patch = data.train.augment(parts.train[0], np.random.default_rng(0))
+    assert patch["image"].shape == (8, 8, 1)
+    assert patch["target"].mean() >= -500
+    images = np.zeros((2, 32, 32), np.float32)
+    folder = open_dose_pairs(write(tmp_path, images=images, target=images), PHANTOM, **OPTIONS)
+    assert tissue_patches(folder, 2, 8, least=-500.0, known=("edge",)).fields == ("image", "target")

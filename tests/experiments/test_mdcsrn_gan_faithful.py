@@ -101,7 +101,7 @@ def test_losses_by_hand(table, context, batch):
 
 
 def test_turns_are_the_critics_first_then_seven_to_one_with_pauses(context, monkeypatch):
-    monkeypatch.setattr(mdcsrn_gan, "data", lambda config: None)
+    monkeypatch.setattr(mdcsrn_gan, "coarse_heads", lambda source, **options: None)
     for_d, for_g = (phase.when for phase in mdcsrn_gan.experiment(PAPER).stages[-1].phases)
     contexts = dataclasses.replace(context(), step=jnp.arange(10_000 + 2100))
     turns = np.asarray(for_g(contexts))
@@ -114,7 +114,7 @@ def test_turns_are_the_critics_first_then_seven_to_one_with_pauses(context, monk
 
 
 def test_stages_and_rates_are_the_published_ones(monkeypatch, rates):
-    monkeypatch.setattr(mdcsrn_gan, "data", lambda config: None)
+    monkeypatch.setattr(mdcsrn_gan, "coarse_heads", lambda source, **options: None)
     first, game = mdcsrn_gan.experiment(PAPER).stages
     assert (first.steps, game.steps) == (500_000, 550_000)
     assert [sorted(stage.networks) for stage in (first, game)] == [["G"], ["D", "G"]]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.synthesis_conditional import retinal_aae_pix2pix as method
+from medgan_jax.data.eyes import eye_data
 
 PAPER = method.Config.paper()
 
@@ -130,5 +131,6 @@ def test_one_segmenter_learns_from_new_pairs_alone(table, context, batch, experi
 
 
 def test_phantoms_are_trees_and_photographs():
-    eye = jax.eval_shape(lambda key: method.phantom(key, size=64), jax.random.key(0))
-    assert {name: leaf.shape for name, leaf in eye.items()} == {"A": (64, 64, 1), "B": (64, 64, 3)}
+    data = eye_data("phantom", size=64, counts=(1, 1, 1), batch_size=1)
+    eye = data.test.blank()[0]
+    assert {name: eye[name].shape for name in data.fields} == {"A": (64, 64, 1), "B": (64, 64, 3)}

@@ -10,6 +10,7 @@ import pytest
 
 from experiments.denoising import sharpness_aware_gan as sagan
 from medgan_jax.configuration import DataOptions
+from medgan_jax.phantoms.catphan import FIELD_OF_VIEW_MM
 
 PAPER = sagan.Config.paper()
 SHAPE = (1, 256, 256, 1)
@@ -42,7 +43,7 @@ def test_networks_are_unet_256_with_and_without_residual_blocks(parameters, laye
     assert parameters(networks["S"], SHAPE) == plain
     blocks = sum(2 * layer(3, width, width, norm=False) for width in refined)
     assert parameters(networks["G"], SHAPE) == plain + blocks
-    without = sagan.models(dataclasses.replace(PAPER, residual_blocks=False))["G"]
+    without = sagan.models(dataclasses.replace(PAPER, residual=False))["G"]
     assert parameters(without, SHAPE) == plain
 
 
@@ -115,8 +116,8 @@ def test_frozen_after_its_own_stage_and_absent_without_its_term(experiment):
 
 
 def test_weights_schedule_and_range(experiment, rates):
-    assert (PAPER.lambda_1, PAPER.lambda_2, PAPER.window, PAPER.threshold) == (100, 0.001, 21, 0.016)
-    assert PAPER.photons == (1e4, 1e5)
+    assert (PAPER.lambda_1, PAPER.lambda_2, PAPER.window) == (100, 0.001, 21)
+    assert (PAPER.field_mm, PAPER.photons) == (FIELD_OF_VIEW_MM, (1e4, 1e5))
     game = experiment().stages[-1]
     assert rates(game.phases[1], 5) == pytest.approx(2e-4, rel=1e-3)
     batch = game.prepare(
@@ -129,7 +130,7 @@ def test_weights_schedule_and_range(experiment, rates):
 
 
 def test_both_doses_are_measured_apart(monkeypatch):
-    monkeypatch.setattr(sagan, "data", lambda config: None)
+    monkeypatch.setattr(sagan, "tissue_patches", lambda *args, **options: None)
     made = sagan.experiment(sagan.Config.small())
     batch = {"target": jnp.zeros((2, 64, 64, 1)), "photons": jnp.array([1e4, 1e5])}
     outputs = {"denoised": jnp.array([0.2, 0.02])[:, None, None, None] + jnp.zeros((2, 64, 64, 1))}

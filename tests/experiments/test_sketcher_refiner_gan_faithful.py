@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.synthesis_conditional import sketcher_refiner_gan as method
+from medgan_jax.data.myelin import WHITE_MATTER, open_myelin
 from medgan_jax.phantoms.head_study import LABELS
 
 PAPER = method.Config.paper()
@@ -106,7 +107,7 @@ def test_errors_are_measured_by_region(experiment):
     assert found == pytest.approx(
         {"mae_lesion": 0.1, "mae_white_matter": 0.2, "mae": 0.7 / 3, "mae_lesion_sketch": 0.2}, rel=1e-5)
     # White matter is its label and one.
-    assert LABELS["white_matter"] + 1 == 6
+    assert LABELS["white_matter"] + 1 == WHITE_MATTER == 6
 
 
 def test_tissue_means_are_fitted_to_training_maps(experiment):
@@ -119,8 +120,7 @@ def test_tissue_means_are_fitted_to_training_maps(experiment):
 
 def test_phantoms_number_tissues_and_twin_has_no_discriminators(experiment):
     config = dataclasses.replace(PAPER, size=16, rank=2, channels=1)
-    record = jax.eval_shape(lambda key: method.phantom(key, size=16, rank=2, channels=1), jax.random.key(0))
-    assert {name: leaf.shape for name, leaf in record.items()} == {
-        "A": (16, 16, 1), "B": (16, 16, 1), "mask": (16, 16, 1)}
+    record = open_myelin("phantom", size=16, rank=2, channels=1, counts=(1, 1, 1)).train.blank()[0]
+    assert {record[name].shape for name in ("A", "B", "mask")} == {(16, 16, 1)}
     twin = method.experiment(config.twin())
     assert [[phase.name for phase in stage.phases] for stage in twin.stages] == [["S"], ["R"]]

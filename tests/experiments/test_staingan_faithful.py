@@ -121,8 +121,10 @@ def test_images_of_other_laboratories_without_pairs(tmp_path):
     assert [phase.name for phase in made.stages[0].phases] == ["G", "D"]
 
 
-def test_phantoms_of_a_region_differ_by_scanner_alone():
-    def image(scanner):
-        return jax.eval_shape(lambda key: method.phantom(key, scanner, size=32), jax.random.key(0))["image"]
-
-    assert [image(scanner).shape for scanner in "AB"] == [(32, 32, 3)] * 2
+def test_judged_patches_go_by_the_range_of_their_scanner(experiment):
+    patches = {name: jnp.full((1, 2, 2, 3), value) for name, value in (("A", 0.0), ("B", 0.5), ("judged", 1.0))}
+    batch = patches | {"judged": {"image": patches["judged"], "label": jnp.ones(1)}}
+    prepared = experiment.stages[0].prepare(batch, None)
+    values = [prepared[name].max() for name in "AB"] + [prepared["judged"]["image"].max()]
+    assert [float(value) for value in values] == pytest.approx([-1, 0, 1])
+    assert prepared["judged"]["label"].tolist() == [1]

@@ -112,7 +112,9 @@ def test_weights_and_schedule_are_the_published_ones(experiment, rates):
     turn_d, turn_g = made.stages[-1].phases
     assert (turn_d.trains, turn_d.repeats, turn_g.trains, turn_g.repeats) == (("D",), 4, ("G",), 1)
     assert rates(turn_g, 5) == pytest.approx(1e-5, rel=1e-3)
-    assert (PAPER.beta1, PAPER.beta2) == (0.5, 0.9)
+    assert PAPER.betas == (0.5, 0.9)
+    # A constant rate.
+    assert PAPER.flat == 1
     # PSNR would choose the smoothest state.
     assert made.select is None
     assert "proxy" in made.notes["features"]
@@ -141,11 +143,9 @@ def test_twin_is_the_network_trained_by_squared_error():
     assert sorted(wgan_vgg_ldct.models(twin)) == ["G"]
 
 
-def test_whole_slices_keep_their_size():
-    class Nets:
-        class G:
-            eval = staticmethod(lambda x: x[:, 8:-8, 8:-8])
-
-    infer = wgan_vgg_ldct.denoise(PAPER)
+def test_whole_slices_keep_their_size(experiment, table):
+    game = table(G=lambda x: x[:, 8:-8, 8:-8])
     x = jax.random.uniform(jax.random.key(0), (1, 40, 40, 1))
-    assert np.allclose(infer(Nets, {"low": x}, None)["denoised"], x)
+    made = experiment(fidelity="none")
+    assert np.allclose(made.infer(game.nets, {"low": x}, None)["denoised"], x)
+    assert game.modes["G"] == [False]

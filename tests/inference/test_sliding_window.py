@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from medgan_jax.inference.sliding_window import sliding_window
+from medgan_jax.inference.sliding_window import sliding_window, whole_image, windows_without_rim
 
 
 @pytest.mark.parametrize("shape", [(9, 7), (6, 5, 8), (3, 12)])
@@ -43,3 +43,20 @@ def test_windows_that_leave_gaps_are_refused(window, border, stride):
 def test_a_network_of_another_size_is_refused():
     with pytest.raises(ValueError, match="windows of 4 gave"):
         sliding_window(lambda x: x[:, 1:], jnp.zeros((1, 8, 1)), window=4, stride=2)
+
+
+def test_a_whole_image_is_mirrored_so_that_it_keeps_its_size():
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(1, 5, 6, 1)), jnp.float32)
+    made = whole_image(lambda x: x[:, :-4, 2:-2] + x[:, 4:, 2:-2], image, 2)
+    padded = np.pad(np.asarray(image[0, ..., 0]), 2, mode="reflect")[:, 2:-2]
+    assert np.allclose(made[0, ..., 0], padded[:-4] + padded[4:], atol=1e-6)
+
+
+def test_the_rim_of_windows_is_thrown_away():
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 8, 1)), jnp.float32)
+
+    def spoilt_at_its_border(x):
+        return jnp.full_like(x, 99.0).at[:, 1:-1, 1:-1].set(x[:, 1:-1, 1:-1])
+
+    made = windows_without_rim(spoilt_at_its_border, image, window=5, rim=1)
+    assert np.allclose(made, image, atol=1e-6)

@@ -17,6 +17,12 @@ def test_absolute_and_squared_error():
     assert pixel.l2(PREDICTION, TARGET) == pytest.approx(((PREDICTION - TARGET) ** 2).mean(), rel=1e-6)
 
 
+def test_norm_is_the_mean_of_the_norms_of_cases():
+    a, b = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 1)).astype(np.float32)
+    expected = np.mean([np.linalg.norm(a[i] - b[i]) for i in range(3)])
+    assert float(pixel.norm(jnp.asarray(a), jnp.asarray(b))) == pytest.approx(expected, rel=1e-5)
+
+
 def test_charbonnier_is_smooth_at_zero_and_absolute_far_away():
     assert pixel.charbonnier(jnp.zeros(3), jnp.zeros(3), epsilon=0.5) == pytest.approx(0.5)
     assert pixel.charbonnier(jnp.full(3, 9.0), jnp.zeros(3)) == pytest.approx(9.0, rel=1e-6)

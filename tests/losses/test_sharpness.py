@@ -50,9 +50,3 @@ def test_the_window_s_share_by_hand():
     assert np.allclose(found[0, ..., 0], expected, atol=1e-5)
 
 
-def test_distance_is_the_mean_norm_of_a_case():
-    a, b = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 1)).astype(np.float32)
-    expected = np.mean([np.linalg.norm(a[i] - b[i]) for i in range(3)])
-    assert float(sharpness.sharpness_distance(jnp.asarray(a), jnp.asarray(b))) == pytest.approx(
-        expected, rel=1e-5
-    )
