@@ -4,7 +4,7 @@ A run's folder is named by the fingerprint of code and configuration, so what ha
 what has not is read. Killed at any point, a run goes on from its last checkpoint. What a run said stands in
 `log.txt`, its values in `result.json`, and the reason of a failure in `failed.json`.
 
-    python -m medgan_jax.review.runs MODULE --preset small --seed 0 --source phantom --workdir DIR
+    python -m medgan_jax.review.runs MODULE --preset small --seed 0 --source phantom --workdir DIR [-- OPTION ...]
 
 is the process of one run: it trains and evaluates the non-adversarial twin, where there is one, and the method.
 """
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from medgan_jax import cli
+from medgan_jax.arguments import parse
 from medgan_jax.configuration import DataOptions, as_dict
 from medgan_jax.errors import UserError
 from medgan_jax.review import learning
@@ -35,7 +36,10 @@ KEY_LENGTH = 12
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One experiment with one seed. root: of all runs; source: as `--data.source` takes it."""
+    """One experiment with one seed. root: of all runs; source: as `--data.source` takes it.
+
+    overrides: options of `train` beyond those, such as `("--config.size", "256")`.
+    """
 
     id: str
     module: str
@@ -43,11 +47,16 @@ class Run:
     seed: int
     root: pathlib.Path
     source: str = "phantom"
+    overrides: tuple[str, ...] = ()
 
     @property
     def configuration(self):
-        """The preset's configuration with the run's data."""
-        return dataclasses.replace(cli.load(self.module).preset(self.preset), data=DataOptions(self.source))
+        """The preset's configuration with the run's data and what overrides it."""
+        config = cli.load(self.module).preset(self.preset)
+        if self.overrides:
+            arguments = cli.TrainArguments(preset=self.preset, config=config)
+            config = parse(arguments, self.overrides, program=self.module, description="").config
+        return dataclasses.replace(config, data=DataOptions(self.source))
 
     @property
     def key(self) -> str:
@@ -63,10 +72,9 @@ class Run:
     @property
     def command(self) -> str:
         """What a person would type for this run."""
-        source = "" if self.source == "phantom" else f" --data.source {self.source}"
-        return (
-            f"python -m {self.module} --preset {self.preset} --seed {self.seed}{source} --workdir DIR"
-        )
+        source = () if self.source == "phantom" else ("--data.source", self.source)
+        options = " ".join((*source, *self.overrides, "--workdir", "DIR"))
+        return f"python -m {self.module} --preset {self.preset} --seed {self.seed} {options}"
 
     def read(self) -> dict | None:
         """The values of a finished run; None if there is none yet. UserError for a file of an older schema."""
@@ -98,7 +106,7 @@ def play(run: Run, environment: Mapping[str, str] | None = None) -> dict | None:
     (run.place / FAILED).unlink(missing_ok=True)
     began = time.perf_counter()
     command = [sys.executable, "-m", __name__, run.module, "--preset", run.preset, "--seed", str(run.seed)]
-    command += ["--source", run.source, "--workdir", str(run.place)]
+    command += ["--source", run.source, "--workdir", str(run.place), "--", *run.overrides]
     with (run.place / LOG).open("a") as log:
         status = subprocess.run(
             command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
@@ -200,18 +208,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("module")
     for option in ("--preset", "--seed", "--source", "--workdir"):
         parser.add_argument(option, required=True)
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    own, overrides = given, []
+    if "--" in given:
+        own, overrides = given[: given.index("--")], given[given.index("--") + 1 :]
+    options = parser.parse_args(own)
     try:
-        return _play(options)
+        return _play(options, overrides)
     except UserError as error:
         print(error)
         return 2
 
 
-def _play(options: argparse.Namespace) -> int:
+def _play(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     workdir = pathlib.Path(options.workdir)
     training = ["train", options.module, "--preset", options.preset, "--seed", options.seed]
-    training += ["--data.source", options.source, "--workdir", options.workdir, "--no-progress"]
+    training += ["--data.source", options.source, "--workdir", options.workdir, "--no-progress", *overrides]
     commands = [training, ["evaluate", options.module, "--workdir", options.workdir]]
     if cli.load(options.module).preset(options.preset).twin() is not None:
         twin = ["evaluate", options.module, "--workdir", str(workdir / "twin")]
