@@ -300,6 +300,140 @@ def rank_methods(
     )
 
 
+@dataclass(frozen=True)
+class SeedRanking:
+    """For every method, in the order given: mean over seeds and patients with its interval, rank (1 is best) with its
+    interval, probability of being best. n_seeds: of each method; over: what was resampled."""
+
+    names: tuple[str, ...]
+    means: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    ranks: np.ndarray
+    lower_ranks: np.ndarray
+    upper_ranks: np.ndarray
+    probability_best: np.ndarray
+    n_seeds: tuple[int, ...]
+    n_patients: int
+    over: str
+
+
+def rank_methods_over_seeds(
+    values: dict[str, Sequence],
+    *,
+    patients,
+    higher_is_better: bool,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    statistic: Callable | None = None,
+) -> SeedRanking:
+    """Methods ranked by their mean over training seeds and patients: a bootstrap over both (Davison and Hinkley
+    1997, 3.8).
+
+    `values` maps a method's name to `(seeds, cases)`, on the same cases for all; the number of seeds may differ,
+    and a method without training has one row. In each resample patients are drawn once for all methods, with
+    all of their cases, and seeds anew for each method. Cases undefined for any method and seed are left out
+    for all; ties share probability. With `statistic`, a measure of a whole set such as an area under a curve,
+    `values[name]` holds for each seed a dict of arrays `(cases, ...)`, of which `statistic` takes the drawn
+    cases.
+    """
+    names = tuple(values)
+    if len(names) < 2:
+        raise UserError("a ranking needs at least two methods")
+    if resamples < 1 or not 0 < confidence < 1:
+        raise UserError("confidence must lie between 0 and 1, and resamples be at least 1")
+    generator, patients = np.random.default_rng(seed), np.asarray(patients)
+    of_sample = _means_of_patients if statistic is None else _statistics_of_sets
+    overall, sampled, n = of_sample(list(values.values()), patients, statistic, resamples, generator)
+    drawn = [_over_seeds(each, generator) for each in sampled]
+    over = "seeds and patients" if max(map(len, overall)) > 1 else "patients"
+    return _seed_ranking(names, overall, np.stack(drawn), higher_is_better, confidence, n, over)
+
+
+def rank_seed_values(
+    values: dict[str, Sequence[float]], *, higher_is_better: bool, resamples: int, confidence: float, seed: int
+) -> SeedRanking:
+    """`rank_methods_over_seeds` for measures that no case has and that are not computed again: over seeds alone.
+
+    `values` maps a method's name to one value for each seed.
+    """
+    if len(values) < 2:
+        raise UserError("a ranking needs at least two methods")
+    generator = np.random.default_rng(seed)
+    rows = [_values(each, name) for name, each in values.items()]
+    sampled = np.stack([_over_seeds(np.broadcast_to(row[:, None], (row.size, resamples)), generator) for row in rows])
+    return _seed_ranking(tuple(values), rows, sampled, higher_is_better, confidence, 0, "seeds")
+
+
+def _means_of_patients(rows: list, patients: np.ndarray, statistic, resamples: int, generator):
+    """Of each method the means of its seeds, `(seeds,)`, those of each resample, `(seeds, resamples)`; patients."""
+    tables = [np.atleast_2d(np.asarray(row, float)) for row in rows]
+    if any(table.ndim != 2 or table.shape[1] != patients.size for table in tables):
+        raise UserError(f"values are (seeds, {patients.size} cases), not {[table.shape for table in tables]}")
+    if any(np.isinf(table).any() for table in tables):
+        raise UserError("values hold infinity, which has no mean: give undefined cases NaN, or a worst value")
+    undefined = np.any([np.isnan(table).any(axis=0) for table in tables], axis=0)
+    if undefined.all():
+        raise UserError("no case is defined for every method and seed")
+    of_patients = [
+        np.stack([patient_means(np.where(undefined, np.nan, row), patients)[0] for row in table])
+        for table in tables
+    ]
+    n = of_patients[0].shape[1]
+    if n < 2:
+        raise UserError(f"a ranking needs at least 2 patients that every method defines, got {n}")
+    draws = generator.integers(0, n, (resamples, n))
+    sampled = [np.stack([row[draws].mean(axis=1) for row in table]) for table in of_patients]
+    return [table.mean(axis=1) for table in of_patients], sampled, n
+
+
+def _statistics_of_sets(rows: list, patients: np.ndarray, statistic: Callable, resamples: int, generator):
+    names = np.unique(patients)
+    if names.size < 2:
+        raise UserError(f"a ranking needs at least 2 patients, got {names.size}")
+    groups = [np.flatnonzero(patients == name) for name in names]
+    draws = generator.integers(0, names.size, (resamples, names.size))
+    chosen = [np.concatenate([groups[i] for i in draw]) for draw in draws]
+
+    def of(arrays, cases):
+        return float(statistic({name: np.asarray(array)[cases] for name, array in arrays.items()}))
+
+    everything = np.arange(patients.size)
+    overall = [np.array([of(arrays, everything) for arrays in row]) for row in rows]
+    sampled = [np.array([[of(arrays, cases) for cases in chosen] for arrays in row]) for row in rows]
+    # A set may be drawn for which the measure is not defined, such as one without a positive case.
+    defined = ~np.any([np.isnan(each).any(axis=0) for each in sampled], axis=0)
+    if not defined.any():
+        raise UserError("the measure is not defined for any resample")
+    return overall, [each[:, defined] for each in sampled], names.size
+
+
+def _over_seeds(sampled: np.ndarray, generator) -> np.ndarray:
+    """The mean over as many drawn seeds as there are, for each resample, of `(seeds, resamples)`."""
+    seeds, resamples = sampled.shape
+    draws = generator.integers(0, seeds, (seeds, resamples))
+    return np.take_along_axis(sampled, draws, axis=0).mean(axis=0)
+
+
+def _seed_ranking(names, overall, sampled, higher_is_better, confidence, n, over) -> SeedRanking:
+    sign, tail = -1.0 if higher_is_better else 1.0, 50 * (1 - confidence)
+    best = sign * sampled == (sign * sampled).min(axis=0)
+    ranks = stats.rankdata(sign * sampled, axis=0)
+    means = np.array([np.mean(each) for each in overall])
+    return SeedRanking(
+        names,
+        means,
+        *np.percentile(sampled, (tail, 100 - tail), axis=1),
+        stats.rankdata(sign * means),
+        *np.percentile(ranks, (tail, 100 - tail), axis=1),
+        (best / best.sum(axis=0)).mean(axis=1),
+        tuple(len(each) for each in overall),
+        n,
+        over,
+    )
+
+
 def delong_interval(scores, labels, *, confidence: float) -> Interval:
     """Area under the ROC curve with DeLong's interval (DeLong et al. 1988) for independent cases, clipped to
     [0, 1].
@@ -337,6 +471,12 @@ def bootstrap_auc(scores, labels, *, patients, resamples: int, confidence: float
     tail = 50 * (1 - confidence)
     lower, upper = np.percentile(sampled, (tail, 100 - tail))
     return Interval(_auc(scores, labels), float(lower), float(upper), confidence, names.size)
+
+
+def area_under_curve(scores, labels) -> float:
+    """Area under the ROC curve of scores and labels, 0 or 1, `(N,)`; NaN where a class is absent."""
+    scores, labels = np.asarray(scores, float), np.asarray(labels)
+    return _auc(scores, labels) if labels.min() < labels.max() else float("nan")
 
 
 def _auc(scores: np.ndarray, labels: np.ndarray) -> float:

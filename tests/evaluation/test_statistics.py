@@ -180,3 +180,81 @@ def test_mcnemar_is_a_binomial_test_of_the_disagreements():
     second = np.array([0] * 10 + [1] * 2 + [1] * 30)
     assert s.mcnemar(first, second) == pytest.approx(stats.binomtest(10, 12).pvalue)
     assert s.mcnemar(first, first) == 1.0
+
+
+def test_ranking_over_seeds_takes_both_sources_of_chance():
+    random = np.random.default_rng(6)
+    cases = random.normal(size=40)
+
+    def method(level, between, seeds):
+        return level + between * random.normal(size=(seeds, 1)) + cases + 0.05 * random.normal(size=(seeds, 40))
+
+    options = {"patients": np.arange(40) // 2, "resamples": 2000, "confidence": 0.95, "seed": 0}
+    values = {"sure": method(1.0, 0.01, 5), "wide": method(0.0, 2.0, 5), "fixed": method(0.0, 0.0, 1)}
+    found = s.rank_methods_over_seeds(values, higher_is_better=True, **options)
+    assert found.n_seeds == (5, 5, 1) and found.n_patients == 20 and found.over == "seeds and patients"
+    np.testing.assert_allclose(found.means, [np.mean(each) for each in values.values()])
+    assert found.probability_best.sum() == pytest.approx(1)
+    # Patients are drawn for all alike, so what differs between patients does not blur ranks; seeds do.
+    assert found.probability_best[2] < 0.05
+    width = found.upper - found.lower
+    assert width[1] > 2 * width[0] and (found.lower <= found.means).all() and (found.means <= found.upper).all()
+    lower = s.rank_methods_over_seeds(values, higher_is_better=False, **options)
+    np.testing.assert_allclose(lower.ranks, 4 - found.ranks)
+
+
+def test_ranking_over_one_seed_is_the_ranking_over_patients():
+    random = np.random.default_rng(7)
+    values = {name: random.normal(size=30) for name in "ab"}
+    values["b"][3] = np.nan
+    options = {"patients": np.arange(30) // 3, "higher_is_better": True, "resamples": 4000, "confidence": 0.9, "seed": 1}
+    one = s.rank_methods(values, **options)
+    many = s.rank_methods_over_seeds({name: each[None] for name, each in values.items()}, **options)
+    np.testing.assert_allclose(many.means, one.means)
+    np.testing.assert_allclose(many.probability_best, one.probability_best, atol=0.03)
+    assert many.over == "patients" and many.n_patients == one.n_patients == 10
+
+
+def test_seeds_alone_make_an_interval_that_their_bootstrap_has():
+    values = {"a": np.tile([0.0, 1.0], (1, 1)), "b": np.full((1, 2), 0.5)}
+    options = {"patients": np.arange(2), "higher_is_better": True, "resamples": 4000, "confidence": 0.95, "seed": 0}
+    found = s.rank_methods_over_seeds(values, **options)
+    # Two patients: both, either twice: the mean of `a` is 0, 0.5 or 1 with shares 1/4, 1/2, 1/4.
+    assert found.probability_best[0] == pytest.approx(0.25 + 0.5 / 2, abs=0.03)
+    seeds = s.rank_seed_values({"a": [0.0, 1.0], "b": [0.5]}, higher_is_better=True, resamples=4000, confidence=0.95, seed=0)
+    assert seeds.probability_best[0] == pytest.approx(0.5, abs=0.03) and seeds.over == "seeds"
+    assert (seeds.lower[0], seeds.upper[0], seeds.n_seeds) == (0, 1, (2, 1))
+
+
+def test_ranking_of_measures_of_whole_sets():
+    random = np.random.default_rng(8)
+    label = np.arange(60) % 2
+
+    def runs(gap, seeds):
+        return [{"score": random.normal(size=60) + gap * label, "label": label} for _ in range(seeds)]
+
+    def area(values):
+        return s.area_under_curve(values["score"], values["label"])
+
+    found = s.rank_methods_over_seeds(
+        {"good": runs(3, 3), "poor": runs(0, 3)}, patients=np.arange(60) // 2, higher_is_better=True,
+        resamples=200, confidence=0.95, seed=0, statistic=area,
+    )  # fmt: skip
+    assert list(found.ranks) == [1, 2] and found.probability_best[0] == 1
+    assert found.means[0] > 0.95 and found.lower[1] < 0.5 < found.upper[1]
+    assert np.isnan(s.area_under_curve([1.0, 2.0], [1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"a": np.zeros((2, 4))}, "at least two methods"),
+        ({"a": np.zeros((2, 4)), "b": np.zeros((2, 3))}, "values are"),
+        ({"a": np.full((1, 4), np.nan), "b": np.zeros((2, 4))}, "no case is defined"),
+        ({"a": np.full((1, 4), np.inf), "b": np.zeros((2, 4))}, "infinity"),
+    ],
+)
+def test_rankings_over_seeds_that_cannot_be_made(values, words):
+    options = {"higher_is_better": True, "resamples": 10, "confidence": 0.95, "seed": 0}
+    with pytest.raises(UserError, match=words):
+        s.rank_methods_over_seeds(values, patients=np.arange(4), **options)
