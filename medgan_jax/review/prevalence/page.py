@@ -3,6 +3,8 @@
 import pathlib
 from collections.abc import Mapping
 
+import numpy as np
+
 from medgan_jax.review import tables
 
 MEASURES = ("prevalence", "hallucination", "loss")
@@ -95,9 +97,8 @@ def draw(axes, rows, measure: str, name: str, number: int, count: int) -> None:
     shift = 1.6 * (number - (count - 1) / 2)
     levels = [100 * row["prevalence of the target set"] + shift for row in rows]
     values = [100 * row[measure]["value"] for row in rows]
-    spans = [[value - 100 * row[measure]["lower"] for value, row in zip(values, rows, strict=True)],
-             [100 * row[measure]["upper"] - value for value, row in zip(values, rows, strict=True)]]  # fmt: skip
-    spans = [[max(0.0, span) for span in side] for side in spans]
+    lower, upper = ([100 * row[measure][side] for row in rows] for side in ("lower", "upper"))
+    spans = [np.maximum(0, np.subtract(values, lower)), np.maximum(0, np.subtract(upper, values))]
     colour = COLOURS[number % len(COLOURS)]
     axes.errorbar(
         levels, values, spans, color=colour, marker=MARKERS[number % len(MARKERS)], capsize=3, label=name

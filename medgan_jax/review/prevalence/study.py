@@ -172,8 +172,8 @@ def with_interval(values: np.ndarray) -> dict:
         found = lesion_search.rate(people > 0.5)
         lower, upper, kind = found.lower, found.upper, "Wilson"
     else:
-        interval = bootstrap_interval(people, patients=np.arange(len(people)), statistic=np.mean, resamples=RESAMPLES,
-                                      confidence=CONFIDENCE, seed=0)  # fmt: skip
+        options = {"statistic": np.mean, "resamples": RESAMPLES, "confidence": CONFIDENCE, "seed": 0}
+        interval = bootstrap_interval(people, patients=np.arange(len(people)), **options)
         lower, upper, kind = interval.lower, interval.upper, "bootstrap over people"
     return {"value": float(people.mean()), "lower": lower, "upper": upper, "interval": kind,
             "by seed": [float(each.mean()) for each in values]}  # fmt: skip

@@ -60,28 +60,31 @@ class Plan:
 RETINA = {"vessels": "vessels_1st", "field_of_view": "fov"}
 RETINA_TINY = {"channels": "3"}
 BRAIN = (
-    "Nothing about raw k-space: the files are 8-bit magnitudes of interpolated slices, so spectra are Hermitian and "
-    "partly empty, and values are optimistic (Shimron et al., PNAS 119(13), 2022)."
+    "Nothing about raw k-space: the files are 8-bit magnitudes of interpolated slices, so spectra are Hermitian "
+    "and partly empty, and values are optimistic (Shimron et al., PNAS 119(13), 2022)."
 )
 CT = (
-    "Nothing about dose: the low dose is simulated, the target is itself noisy and no truth, kernels and makers are "
-    "mixed, and some bodies touch the sides. Without VGG weights the features are those that the notes name."
+    "Nothing about dose: the low dose is simulated, the target is itself noisy and no truth, kernels and makers "
+    "are mixed, and some bodies touch the sides. Without VGG weights the features are those that the notes name."
 )
 RETINA_NOT = (
-    "Nothing beyond four test children of one study; spread is per child. A second observer's Dice stands beside it, "
-    "to whom the method is not compared as to a truth."
+    "Nothing beyond the few test children of one study; spread is per child. A second observer's Dice "
+    "stands beside it, to whom the method is not compared as to a truth."
 )
 HISTOLOGY = (
     "Nothing about scanners or diagnosis: two unpaired stains of one collection, tiles in mosaic groups."
 )
-INSERTED = "Nothing about disease: the effects are simulated and inserted, in other subjects than the untouched images."
+INSERTED = (
+    "Nothing about disease: the effects are simulated, inserted in other subjects than the untouched ones."
+)
 BRAIN_TINY = {"base": "1", "batch_size": "2", "gamma": "0"}
 
 PLANS = (
     Plan(
         "dagan", "dagan", "brain_mr_ixi", "psnr", BRAIN, {"size": "256"},
         {"tiny": BRAIN_TINY,
-         "small": {"base": "8", "steps": "360", "evaluate_every": "90", "halve_every": "150", "features.steps": "100"}},
+         "small": {"base": "8", "steps": "360", "evaluate_every": "90", "halve_every": "150",
+                   "features.steps": "100"}},
         facts=("kspace",),
     ),
     Plan(
@@ -89,11 +92,13 @@ PLANS = (
         f"{BRAIN} The noise is simulated; the method takes magnitudes, so there is no phase here.",
         {"size": "256", "noise": "0.02"},
         {"tiny": BRAIN_TINY,
-         "small": {"base": "8", "steps": "360", "evaluate_every": "90", "halve_every": "150", "features.steps": "100"}},
+         "small": {"base": "8", "steps": "360", "evaluate_every": "90", "halve_every": "150",
+                   "features.steps": "100"}},
         facts=("kspace",),
     ),
     Plan(
-        "refinegan", "refinegan", "brain_mr_ixi", "psnr", BRAIN, {"size": "256", "channels": "1", "rate": "0.3"},
+        "refinegan", "refinegan", "brain_mr_ixi", "psnr", BRAIN,
+        {"size": "256", "channels": "1", "rate": "0.3"},
         {"tiny": {"base": "2", "batch_size": "2"},
          "small": {"base": "8", "batch_size": "2", "steps": "200", "evaluate_every": "100"}},
         beside={"the first link": "psnr_first"}, facts=("kspace",),
@@ -116,8 +121,8 @@ PLANS = (
     ),
     Plan(
         "adv_similarity_registration", "adv_similarity_registration", "hippocampus_mr3d", "dice",
-        "Nothing about whole brains or within-subject registration; left and right may be of one subject, whose ids "
-        "are not known. Labels measure and train nothing.",
+        "Nothing about whole brains or within-subject registration; left and right may be of one subject, whose "
+        "ids are not known. Labels measure and train nothing.",
         {"shape": "48 64 48", "labels": "3"},
         {"tiny": {"batch_size": "2"},
          "small": {"down": "8 16 16", "up": "16 16 16", "critic": "8 8 16", "batch_size": "1", "steps": "160",
@@ -127,7 +132,7 @@ PLANS = (
     Plan(
         "vgan_retina", "vgan_retina", "retina_chase", "dsc", RETINA_NOT, {**RETINA, "discriminator": "image"},
         {"tiny": RETINA_TINY,
-         "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "50"}},
+         "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "80"}},
         extended=True, facts=("second_observer",),
     ),
     Plan(
@@ -135,7 +140,7 @@ PLANS = (
         f"{RETINA_NOT} Crops at full resolution, which values of whole images do not compare with.",
         {**RETINA, "discriminator": "patch1"},
         {"tiny": RETINA_TINY,
-         "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "50"}},
+         "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "80"}},
         derived="retina_crops", extended=True,
     ),
     Plan(
@@ -143,28 +148,29 @@ PLANS = (
         f"{RETINA_NOT} Crops at full resolution, which values of whole images do not compare with.",
         {**RETINA, "discriminator": "pixel"},
         {"tiny": RETINA_TINY,
-         "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "50"}},
+         "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "80"}},
         derived="retina_crops", extended=True,
     ),
     Plan(
         "retinal_aae_pix2pix", "retinal_aae_pix2pix", "retina_chase", "dice",
-        "No new anatomy: 16 real trees after training on phantom trees. The nearest training tree is reported; a "
-        "value near 1 is a copy.",
+        "No new anatomy: the few real trees follow on phantom trees. The nearest training tree is reported; "
+        "a value near 1 is a copy.",
         derived="retina_pairs", pretrained=True,
         beside={"the segmenter of real pairs": "dice_real"},
     ),
     Plan(
         "scan", "scan", "cxr_lungs_nc", "dsc",
-        "Nothing about hearts, healthy chests or other hospitals: 12 test patients, most with COVID-19, masks drawn "
-        "over opacities too.",
+        "Nothing about hearts, healthy chests or other hospitals: few patients, all ill, masks drawn over "
+        "opacities too.",
         {"organs": "2"},
     ),
     Plan(
         "dan_unannotated", "dan_unannotated", "nuclei_fluo_dsb2018", "f_score",
-        "No gain from more unlabelled hospitals: tiles of one collection. Validation tiles may touch training tiles, "
-        "since the set does not say whose neighbour each is; test tiles do not.",
+        "No gain from more unlabelled hospitals: tiles of one collection. Validation tiles may touch training "
+        "tiles, since the set does not say whose neighbour each is; test tiles do not.",
         {"channels": "1", "annotated": "20"},
-        {"small": {"size": "128", "batch_size": "4", "steps": "450", "smallest": "24", "evaluation_cases": "24"}},
+        {"small": {"size": "128", "batch_size": "4", "steps": "450", "smallest": "24",
+                   "evaluation_cases": "24"}},
     ),
     Plan(
         "staingan", "staingan", "histology_stain_dsb2018", "structure_ssim",
@@ -183,13 +189,13 @@ PLANS = (
     Plan(
         "wgan_vgg_ldct", "wgan_vgg_ldct", "ct_chest_tcga", "psnr", CT,
         {"photons": "1e6 1e5", "pixel_mm": "0.7"},
-        {"tiny": {"pixel_mm": "11"}, "small": {"size": "256", "steps": "400", "features.steps": "120"}},
+        {"tiny": {"pixel_mm": "11"}, "small": {"size": "256", "steps": "500", "evaluate_every": "250"}},
         derived="ct_doses", group="kernel",
     ),
     Plan(
         "sharpness_aware_gan", "sharpness_aware_gan", "ct_chest_tcga", "psnr", CT,
-        {"photons": "1e5 1e6", "pixel_mm": "0.7"},
-        {"tiny": {"pixel_mm": "8"}, "small": {"size": "256", "steps": "300", "evaluate_every": "150"}},
+        {"photons": "1e5 1e6"},
+        {"small": {"size": "256", "steps": "300", "evaluate_every": "150"}},
         derived="ct_doses", group="kernel",
     ),
     Plan(

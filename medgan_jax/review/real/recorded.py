@@ -108,8 +108,8 @@ def record(plan: Plan, done: Sequence[tuple[RealRun, Mapping]], preset: str, sou
         "preset": preset,
         "seeds": [result["seed"] for result in results],
         "configuration": without_place(first["configuration"], plan),
-        "command": f"python -m medgan_jax reproduce real --only {plan.id} --preset {preset} --seeds {len(results)}"
-        " --sets FOLDER",
+        "command": f"python -m medgan_jax reproduce real --only {plan.id} --preset {preset} "
+        f"--seeds {len(results)} --sets FOLDER",
         "code": fingerprint(plan, preset),
         "commit": first["commit"],
         "data": first["data"] | {"source": plan.derived or plan.set},
@@ -129,7 +129,9 @@ def record(plan: Plan, done: Sequence[tuple[RealRun, Mapping]], preset: str, sou
                     "in all": [result["seconds"] for result in results]},
         "hardware": first["hardware"],
         "versions": first["versions"],
-        "health": {name: result_rows.mean([result["health"][name] for result in results]) for name in first["health"]},
+        "health": {
+            name: result_rows.mean([result["health"][name] for result in results]) for name in first["health"]
+        },
         "headline": plan.headline,
         "beside": dict(plan.beside),
         "twin_name": plan.twin_name,

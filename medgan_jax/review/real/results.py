@@ -8,7 +8,7 @@ plan's.
 import math
 from collections.abc import Mapping, Sequence
 
-from medgan_jax.review import tables
+from medgan_jax.review import result_rows, tables
 from medgan_jax.review.real.plans import Plan
 from medgan_jax.review.real.recorded import METHOD
 from medgan_jax.review.result_rows import value
@@ -92,7 +92,7 @@ def cells(entry: Mapping, state: str) -> list[str]:
         entry["not_claimed"],
         str(subjects),
         f"{len(seeds)} seeds, {entry['steps']} steps, {sum(entry['seconds']['in all']) / len(seeds):.0f} s "
-        f"with its twin, {entry['hardware']['count']} x {entry['hardware']['kind']}, preset {entry['preset']}",
+        f"with its twin, {result_rows.device(entry['hardware'])}, preset {entry['preset']}",
     ]
 
 
@@ -124,10 +124,10 @@ def page(plans: Sequence[Plan], entries: Mapping[str, Mapping], states: Mapping[
     lines = [
         "# Results on real images",
         "",
-        "Written by `python -m medgan_jax reproduce real` from `experiments/records/real/*.json`; not edited by hand. "
-        "Values are mean ± SD over seeds of the mean over test cases, in brackets the 95 % bootstrap interval over "
-        "test subjects. Published values are of other data and stand elsewhere. Records whose code or configuration "
-        "has changed since are marked **stale**.",
+        "Written by `python -m medgan_jax reproduce real` from `experiments/records/real/*.json`; not edited by "
+        "hand. Values are mean ± SD over seeds of the mean over test cases, in brackets the 95 % bootstrap "
+        "interval over test subjects. Published values are of other data and stand elsewhere. Records whose code "
+        "or configuration has changed since are marked **stale**.",
         "",
     ]
     for application in dict.fromkeys(plan.application for plan in plans):
