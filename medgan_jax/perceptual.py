@@ -16,6 +16,8 @@ import optax
 
 from medgan_jax.errors import UserError
 from medgan_jax.game import Frozen, Networks, Phase, Stage, Terms
+from medgan_jax.losses import pixel
+from medgan_jax.losses.adversarial import hinge
 from medgan_jax.losses.perceptual import feature_l2, matched_weight
 from medgan_jax.models.features import (
     ARCHITECTURES,
@@ -26,6 +28,7 @@ from medgan_jax.models.features import (
     random_features,
     small_vgg,
 )
+from medgan_jax.models.markovian import Canvas, NeuralPatchDiscriminator
 from medgan_jax.models.pretrained import load_vgg
 
 
@@ -152,8 +155,60 @@ def fixed_features(
     return Frozen(network.module, network.variables, network.name)
 
 
+def judging_features(*taps: str, channels: int) -> FeatureNetwork:
+    """Random features at layers `taps` for measures, which no stage of a game sees."""
+    return random_features(small_vgg(taps), channels=channels, seed=1)
+
+
 def feature_maps(network: FeatureNetwork) -> Callable[[jax.Array], dict[str, jax.Array]]:
     """Images (B, *S, C) -> {tap: maps} of a fixed network, for measures; its weights become constants."""
     params = {"features": network.variables["params"]}
     nets = Networks({"features": network.module}, params, {}, jax.random.key(0), frozenset({"features"}))
     return lambda images: nets.features.eval(images)
+
+
+def neural_patch_targets(
+    features: Frozen,
+    data: Any,
+    prepare: Callable,
+    *,
+    patches: str,
+    contents: str,
+    patch: int,
+    patch_step: int,
+    smooth: float,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+) -> Stage:
+    """The stage MDAN (Li and Wand 2016): pixels are optimised, an image y for each x, towards one style.
+
+    D1 judges patches of f3, the `features` at the layer `patches`, one of `patch` x `patch` at every
+    `patch_step`; the layer `contents` is f5; tau is `smooth`; h(s, t) = E max(0, 1 - t s):
+
+        L_D1 = h(D1(f3(style)), 1) + h(D1(f3(y)), -1)
+        L_y  = h(D1(f3(y)), 1) + E (f5(y) - f5(x))^2 + tau TV(y)
+
+    data, prepare: of batches of all images `x` (B, H, W, C) in [-1, 1] with their `number` and crops of the
+    `style`. A later stage with the network `y` goes on from these images: `nets.y(x, number)`.
+    """
+
+    def patches_loss(nets, batch, context):
+        """L_D1 of crops of the style and of images y, (B, H, W, C) in [-1, 1]."""
+        real, nets = nets.D1.update(nets.features.eval(batch["style"])[patches])
+        fake, nets = nets.D1.update(nets.features.eval(nets.y(batch["x"], batch["number"]))[patches])
+        return hinge(real, 1) + hinge(fake, -1), Terms(nets, style=real.mean(), y=fake.mean())
+
+    def targets_loss(nets, batch, context):
+        """L_y: the pixels themselves move."""
+        y = nets.y(batch["x"], batch["number"])
+        maps, wanted = nets.features.eval(y), nets.features.eval(batch["x"])[contents]
+        terms = {
+            "style": hinge(nets.D1.peek(maps[patches]), 1),
+            "content": pixel.l2(maps[contents], wanted),
+            "smooth": smooth * pixel.total_variation(y),
+        }
+        return sum(terms.values()), Terms(nets, **terms)
+
+    networks = {"y": Canvas(len(data.train.source)), "D1": NeuralPatchDiscriminator(patch, patch_step)}
+    turns = Phase("D1", ("D1",), patches_loss, optimizer), Phase("y", ("y",), targets_loss, optimizer)
+    return Stage("MDAN", networks, turns, data, steps, prepare, {"features": features})

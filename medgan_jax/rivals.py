@@ -14,9 +14,9 @@ import optax
 from medgan_jax.game import Networks, Phase, Terms
 from medgan_jax.losses import adversarial
 from medgan_jax.models.dcgan import dcgan_discriminator, dcgan_generator
-from medgan_jax.models.lapgan import DetailDiscriminator, DetailGenerator
+from medgan_jax.models.lapgan import DetailDiscriminator, DetailGenerator, from_coarse_to_fine, pyramid
 from medgan_jax.models.progressive import sides_up_to
-from medgan_jax.nn.resample import average_pool, upsample
+from medgan_jax.nn.resample import average_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,25 +99,23 @@ def lapgan_rival(
     for side in sides:
         networks[f"lapgan_{side}_G"] = DetailGenerator(base)
         networks[f"lapgan_{side}_D"] = DetailDiscriminator(side, base)
-        phases += _detail_phases(size, side, image, optax.adam(learning_rate, b1=0.5))
+        phases += _detail_phases(side, image, optax.adam(learning_rate, b1=0.5))
 
     def sample(nets, key, count):
-        x = coarse.sample(nets, key, count)
-        for side in sides:
-            l = upsample(x, 2, "linear")
-            z = _noise_map(jax.random.fold_in(key, side), l)
-            x = l + nets[f"lapgan_{side}_G"].eval(z, l)
-        return x
+        def details(side, l):
+            return nets[f"lapgan_{side}_G"].eval(_noise_map(jax.random.fold_in(key, side), l), l)
+
+        return from_coarse_to_fine(coarse.sample(nets, key, count), sides, details)
 
     return Rival(networks, tuple(phases), sample)
 
 
-def _detail_phases(size: int, side: int, image: str, optimizer) -> tuple[Phase, Phase]:
+def _detail_phases(side: int, image: str, optimizer) -> tuple[Phase, Phase]:
     g, d = f"lapgan_{side}_G", f"lapgan_{side}_D"
 
     def coarse(batch):
-        x = average_pool(batch[image], size // side)
-        return x, upsample(average_pool(x), 2, "linear")
+        images, enlarged = pyramid(batch[image], (side // 2, side))
+        return images[side], enlarged[side]
 
     def discriminator(nets, batch, context):
         """BCE(D(l + h), 1) + BCE(D(l + G(z, l)), 0)."""

@@ -7,7 +7,8 @@ the game.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -49,9 +50,35 @@ class SyntheticShares:
         images = [part for pair in mixed for part in pair]
         return jnp.concatenate(images), jnp.repeat(jnp.arange(len(self.classes)), self.rows)
 
+    def losses(
+        self,
+        nets: Networks,
+        real: Mapping[str, jax.Array],
+        synthetic: Mapping[str, jax.Array],
+        loss: Callable[[jax.Array, jax.Array], jax.Array],
+    ) -> dict[str, jax.Array]:
+        """The `loss` of logits and class numbers of each classifier, by name, on the images of its share."""
+        batches = {name: self.batch(share, real, synthetic) for name, share in self.names.items()}
+        return {name: loss(nets[name](images), labels) for name, (images, labels) in batches.items()}
+
     def predicted(self, nets: Networks, x: jax.Array) -> dict[str, jax.Array]:
         """The class numbers (B,) that every classifier gives images `x`."""
         return {name: nets[name].eval(x).argmax(-1) for name in self.names}
+
+    def images_and_latents(self, intensity: Any, latent: int) -> Callable[[dict, jax.Array], dict]:
+        """A stage's `prepare`: `x`, images in the values of `intensity`, and `z`, as many vectors a class.
+
+        x are images of each class, as the batch has them, or its `image`, with its `label`; vectors have
+        `latent` numbers, uniform in [-1, 1).
+        """
+
+        def prepare(batch, key):
+            x = jax.tree.map(intensity.forward, batch.get("image", batch))
+            shape = (len(self.classes), len(jax.tree.leaves(x)[0]), latent)
+            z = dict(zip(self.classes, jax.random.uniform(key, shape, minval=-1.0), strict=True))
+            return {"x": x, "z": z} | {field: batch[field] for field in ("label",) if field in batch}
+
+        return prepare
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

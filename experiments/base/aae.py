@@ -10,7 +10,6 @@ distribution q(z) to a prior p(z), so that the decoder makes an image of any z ~
     L_q   = BCE(D(q(x)), 1)
 
 Three turns on the same batch: both networks of the autoencoder, D, and the encoder, which is deterministic.
-
 Data: digits in the paper; here slices of phantom heads at 32 x 32, or any images of one size.
 Deviations: images are grey, not binary digits; `small` has Adam in the place of the paper's descent.
 Published: Parzen log-likelihood 340 +- 2 on MNIST with 8 numbers a code. No value in the review.

@@ -24,7 +24,6 @@ Expected: no value in the review for this base model.
 import dataclasses
 from typing import Literal
 
-import jax
 import optax
 
 from medgan_jax import cli
@@ -36,9 +35,8 @@ from medgan_jax.data.needs import Needs
 from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms
 from medgan_jax.losses import adversarial
 from medgan_jax.measures import mode_coverage, sample_distance
-from medgan_jax.models.lapgan import lapgan_networks
+from medgan_jax.models.lapgan import from_coarse_to_fine, lapgan_networks, pyramid_and_noise
 from medgan_jax.models.progressive import sides_up_to
-from medgan_jax.nn.resample import average_pool, upsample
 from medgan_jax.schedules import sgd_of_2014
 
 NEEDS = Needs(channels=1)
@@ -76,7 +74,6 @@ class Config(ExperimentConfig):
 
 
 def sides(config):
-    """Of the levels' images, from coarse to fine."""
     return sides_up_to(config.size, config.coarsest)
 
 
@@ -111,17 +108,12 @@ def generator_loss(side):
     return loss
 
 
-def sample(config):
-    def infer(nets, batch, key):
-        """I~_0, from the coarsest level to the finest."""
-        coarsest, *finer = sides(config)
-        x = nets[f"G_{coarsest}"].eval(batch["z"][coarsest])
-        for side in finer:
-            l = upsample(x, 2, "linear")
-            x = l + nets[f"G_{side}"].eval(batch["z"][side], l)
-        return {"sample": x}
-
-    return infer
+def sample(nets, batch, key):
+    """I~_0, from the coarsest level to the finest."""
+    z = batch["z"]
+    coarsest, *finer = sorted(z)
+    details = lambda side, l: nets[f"G_{side}"].eval(z[side], l)  # noqa: E731
+    return {"sample": from_coarse_to_fine(nets[f"G_{coarsest}"].eval(z[coarsest]), finer, details)}
 
 
 def data(config):
@@ -131,18 +123,7 @@ def data(config):
 
 def experiment(config):
     cases = data(config)
-    intensity = parts.symmetric_range(cases.train.source)
-
-    def noise(side, count, key):
-        shape = (config.latent,) if side == config.coarsest else (side, side, 1)
-        return jax.random.uniform(jax.random.fold_in(key, side), (count, *shape), minval=-1.0)
-
-    def prepare(batch, key):
-        x = intensity.forward(batch["image"])
-        images = {side: average_pool(x, config.size // side) for side in sides(config)}
-        coarse = {2 * side: upsample(image, 2, "linear") for side, image in images.items()}
-        z = {side: noise(side, len(x), key) for side in images}
-        return {**batch, "x": x, "I": images, "l": coarse, "z": z}
+    prepare = pyramid_and_noise(parts.symmetric_range(cases.train.source), sides(config), config.latent)
 
     def optimizer():
         if config.optimizer == "adam":
@@ -157,8 +138,7 @@ def experiment(config):
     labelled = "label" in cases.fields
     game = Stage("game", models(config), turns, cases, config.steps, prepare)
     return Experiment(
-        id="lapgan", config=config, stages=(game,), infer=sample(config),
-        baseline=pca_gaussian("sample", "x"),
+        id="lapgan", config=config, stages=(game,), infer=sample, baseline=pca_gaussian("sample", "x"),
         metrics=sample_distance("sample", "x") + (mode_coverage("sample", "x", "label") if labelled else ()),
         learning=(Bound("modes", ">=", len(KINDS)), Bound("swd", "<=", "baseline")) if labelled else (),
         select="swd", images=("sample", "x"), terms={"adversarial": "1"},

@@ -2,8 +2,9 @@
 
 Li, Wand. ECCV 2016 (arXiv 1604.04382); layers, weights and schedule of the authors' code (chuanli11/MGANs).
 Both games look at maps of a frozen VGG19, f3 = relu3_1, f4 = relu4_1, f5 = relu5_1, and judge each patch of
-them by itself, with the hinge h(s, t) = E max(0, 1 - t s). First (MDAN) pixels are optimised, an image y for
-each photograph x, against the patches of one style image; then (MGAN) G learns to make y of x at once:
+them by itself, with the hinge h(s, t) = E max(0, 1 - t s). First (MDAN, `medgan_jax.perceptual`) pixels are
+optimised, an image y for each photograph x, against the patches of one style image; then (MGAN) G learns to
+make y of x at once:
 
     L_D1 = h(D1(f3(style)), 1) + h(D1(f3(y)), -1)
     L_y  = h(D1(f3(y)), 1) + E (f5(y) - f5(x))^2 + 10^-4 TV(y)
@@ -36,9 +37,8 @@ from medgan_jax.losses import perceptual, pixel
 from medgan_jax.losses.adversarial import hinge as h
 from medgan_jax.measures import correlation, map_distance
 from medgan_jax.models import markovian, sizes
-from medgan_jax.models.features import random_features, small_vgg
 from medgan_jax.nn.crops import crops_and_style, cut
-from medgan_jax.perceptual import feature_maps, fixed_features
+from medgan_jax.perceptual import feature_maps, fixed_features, judging_features, neural_patch_targets
 
 NEEDS = Needs()
 PATCHES, CODE, CONTENTS = "relu3_1", "relu4_1", "relu5_1"  # f3, f4, f5
@@ -73,34 +73,13 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=64, crop=64, features_base=8, base=16, patch=4, patch_step=2, batch_size=8,
-                   targets_steps=120, steps=300, evaluate_every=150, phantoms=(24, 8, 24))
+        return cls(size=64, crop=64, features_base=16, base=16, patch=4, patch_step=2, batch_size=8,
+                   targets_steps=250, steps=400, evaluate_every=200, phantoms=(24, 8, 24))
 
 
-def models(config, count):
-    return {"y": markovian.Canvas(count),
-            "D1": markovian.NeuralPatchDiscriminator(config.patch, config.patch_step),
-            "G": markovian.MarkovianGenerator(config.channels, config.base),
+def models(config):
+    return {"G": markovian.MarkovianGenerator(config.channels, config.base),
             "D": markovian.MarkovianDiscriminator(config.base)}
-
-
-def patches_loss(nets, batch, context):
-    """L_D1 of crops of the style and of images y, (B, H, W, C) in [-1, 1]."""
-    real, nets = nets.D1.update(nets.features.eval(batch["style"])[PATCHES])
-    fake, nets = nets.D1.update(nets.features.eval(nets.y(batch["x"], batch["number"]))[PATCHES])
-    return h(real, 1) + h(fake, -1), Terms(nets, style=real.mean(), y=fake.mean())
-
-
-def targets_loss(config):
-    def loss(nets, batch, context):
-        """L_y: the pixels themselves move."""
-        y = nets.y(batch["x"], batch["number"])
-        maps, contents = nets.features.eval(y), nets.features.eval(batch["x"])[CONTENTS]
-        terms = {"style": h(nets.D1.peek(maps[PATCHES]), 1), "content": pixel.l2(maps[CONTENTS], contents),
-                 "smooth": config.smooth * pixel.total_variation(y)}
-        return sum(terms.values()), Terms(nets, **terms)
-
-    return loss
 
 
 def pair(nets, batch):
@@ -144,18 +123,19 @@ def experiment(config):
                                             config.batch_size)
     style = open_style(config.style, 2 * config.size, config.channels, smallest=config.crop)
     prepare = crops_and_style(intensity, style, config.crop)
-    nets, adam = models(config, len(cases.train.source)), optax.adam(config.learning_rate, b1=config.beta1)
     features = fixed_features(config.weights, "vgg19", (PATCHES, CODE, CONTENTS), channels=config.channels,
                               base=config.features_base)
-    frozen, taps = {"features": features}, ("relu1_2", "relu2_2", "relu3_2")
-    judge = random_features(small_vgg(taps), channels=config.channels, seed=1)
-    targets = (Phase("D1", ("D1",), patches_loss, adam), Phase("y", ("y",), targets_loss(config), adam))
+    judge = judging_features("relu1_2", "relu2_2", "relu3_2", channels=config.channels)
+    adam = optax.adam(config.learning_rate, b1=config.beta1)
+    targets = neural_patch_targets(
+        features, every, prepare, patches=PATCHES, contents=CONTENTS, patch=config.patch,
+        patch_step=config.patch_step, smooth=config.smooth, optimizer=adam, steps=config.targets_steps)
+    networks = {"y": targets.networks["y"], **models(config)}
     turns = (Phase("D", ("D",), discriminator_loss, adam), Phase("G", ("G",), generator_loss(config), adam))
-    first, second = ({n: nets[n] for n in names} for names in (("y", "D1"), ("y", "G", "D")))
+    game = Stage("MGAN", networks, turns, cases, config.steps, prepare, targets.frozen)
     return Experiment(
-        id="mgan", config=config, infer=styled, baseline=identity("styled", source="x", target="x"),
-        stages=(Stage("MDAN", first, targets, every, config.targets_steps, prepare, frozen),
-                Stage("MGAN", second, turns, cases, config.steps, prepare, frozen)),
+        id="mgan", config=config, stages=(targets, game), infer=styled,
+        baseline=identity("styled", source="x", target="x"),
         metrics=(map_distance("gram", "styled", style[None], feature_maps(judge), perceptual.style_l1),
                  correlation("styled", "x")),
         images=("x", "styled"), prediction=Prediction("x", "styled", lambda image: intensity),

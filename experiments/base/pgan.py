@@ -9,7 +9,8 @@ Training starts with images of 4x4 pixels. Every doubling adds layers to both ne
     L_G  = -E D(G(z)),   x^ = e x_alpha + (1 - e) G(z),   e ~ U(0, 1),   lambda = 10,   epsilon = 0.001
 
 Weights are N(0, 1), scaled at run time (equalised learning rate); pixel normalisation in G, none in D; D sees
-the deviation within groups of four images; samples are drawn by a moving average of G, with alpha = 1.
+the deviation within groups of four images; samples are drawn by a moving average of G, with alpha = 1. The
+objectives and the stages, which other methods share, are in `medgan_jax.growing`.
 
 Data: any images of a size that is a power of two (CelebA-HQ in the paper); here cells under four kinds of
 microscope, whose kinds are counted among the samples (`modes`) where records have a label.
@@ -22,19 +23,14 @@ Expected: no value in the review for this base model.
 
 import dataclasses
 
-import jax
-import optax
-
 from medgan_jax import cli
 from medgan_jax.baselines import pca_gaussian
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
 from medgan_jax.data.microscopy import KINDS, cell_data
 from medgan_jax.data.needs import Needs
-from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms
-from medgan_jax.growing import growth
-from medgan_jax.losses import adversarial
-from medgan_jax.losses.penalties import drift, gradient_penalty
+from medgan_jax.game import Bound, Experiment
+from medgan_jax.growing import growing_stage, growth, images_and_latents
 from medgan_jax.measures import mode_coverage, sample_distance
 from medgan_jax.models.progressive import ProgressiveDiscriminator, ProgressiveGenerator
 
@@ -85,30 +81,6 @@ def models(config, side):
             "D": ProgressiveDiscriminator(side, **widths)}
 
 
-def discriminator_loss(config, level):
-    def loss(nets, batch, context):
-        """L_D of x, (B, size, size, C) in [-1, 1], shown as at this level, and z, (B, Z)."""
-        alpha = level.alpha(context)
-        x, fake = level.shown(batch["x"], alpha), nets.G.peek(batch["z"], alpha)
-        real = nets.D(x, alpha)
-        distance = adversarial.discriminator_wasserstein(real, nets.D(fake, alpha))
-        slope = gradient_penalty(lambda image: nets.D.float32(image, alpha), x, fake, context.key)
-        terms = {"penalty": config.penalty * slope, "drift": config.drift * drift(real)}
-        return distance + sum(terms.values()), Terms(nets, wasserstein=-distance, alpha=alpha, **terms)
-
-    return loss
-
-
-def generator_loss(level):
-    def loss(nets, batch, context):
-        """L_G of latent vectors z, (B, Z)."""
-        alpha = level.alpha(context)
-        value = adversarial.generator_wasserstein(nets.D(nets.G(batch["z_G"], alpha), alpha))
-        return value, Terms(nets, adversarial=value)
-
-    return loss
-
-
 def data(config):
     return cell_data(config.data.source, size=config.size, channels=config.channels, counts=config.phantoms,
                      batch_size=config.batch_size)
@@ -118,19 +90,12 @@ def experiment(config):
     cases = data(config)
     intensity = parts.symmetric_range(cases.train.source)
 
-    def prepare(batch, key):
-        x = intensity.forward(batch["image"])
-        z, z_g = jax.random.normal(key, (2, len(x), config.latent))
-        return {**batch, "x": x, "z": z, "z_G": z_g}
+    prepare = images_and_latents(intensity, config.latent)
 
     def stage(level):
         rate = config.last_rate if level.side == config.size else config.learning_rate
-        adam = optax.adam(rate, b1=0.0, b2=0.99)
-        turns = (Phase("D", ("D",), discriminator_loss(config, level), adam),
-                 Phase("G", ("G",), generator_loss(level), adam))
-        own = dataclasses.replace(cases, train=dataclasses.replace(cases.train, batch_size=level.batch_size))
-        networks, name = models(config, level.side), f"{level.side}x{level.side}"
-        return Stage(name, networks, turns, own, level.steps, prepare, ema={"G": config.average})
+        return growing_stage(level, models(config, level.side), cases, prepare, penalty=config.penalty,
+                             drift=config.drift, learning_rate=rate, average=config.average)
 
     labelled = "label" in cases.fields
     return Experiment(

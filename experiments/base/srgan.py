@@ -11,13 +11,11 @@ VGG19 take the place of pixels (stage two):
 
 G sees y in [0, 1] and makes x in [-1, 1]; it enlarges at its end, by sub-pixel convolutions. One update of
 D for one of G; 10^-4, in stage two a tenth of that after half of the steps. D sees images alone.
-
 Data: 350 thousand photographs of ImageNet; here slices of phantom heads, or any images of one size.
 Deviations: without VGG weights (`config.features.weights`) f learns a proxy task, rho is fitted to it, and
-the results say so; one channel of grey; the state of the least validation feature distance is kept; no biases
-before batch normalisation.
-Published: Set5 at 4x, 32.05 dB before and 29.40 dB after stage two, while readers prefer the latter: so both
-distortion and feature distance are measured, in fixed random features that no stage has seen.
+the results say so; grey images; the state of the least validation feature distance, which is measured in
+fixed random features that no stage has seen, is kept; no biases before batch normalisation.
+Published: Set5 at 4x, 32.05 dB before and 29.40 dB after stage two, while readers prefer the latter.
 `small`: no run recorded yet, 2x. `paper`: not run by this project.
 
     python -m experiments.base.srgan --data.source FOLDER
@@ -32,15 +30,14 @@ from medgan_jax import cli
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
 from medgan_jax.data.augmentations import random_crops
+from medgan_jax.data.heads import head_data
 from medgan_jax.data.needs import Needs
-from medgan_jax.data.pipeline import Data, Stream
+from medgan_jax.forward_models import made_smaller
 from medgan_jax.game import Baseline, Bound, Experiment, Phase, Stage, Terms
 from medgan_jax.losses import adversarial, perceptual, pixel
 from medgan_jax.measures import image_fidelity, map_distance
-from medgan_jax.models.features import random_features, small_vgg
 from medgan_jax.models.srgan import srgan_discriminator, srgan_generator
-from medgan_jax.nn.resample import resize
-from medgan_jax.perceptual import FeatureOptions, feature_maps, perceptual_features
+from medgan_jax.perceptual import FeatureOptions, feature_maps, judging_features, perceptual_features
 
 NEEDS = Needs(channels=1)
 
@@ -114,44 +111,33 @@ def generator_loss(config):
 
 
 def data(config):
-    heads = parts.open_heads(config.data.source, size=config.size, counts=config.phantoms)
-    train = Stream(heads.train, config.batch_size, random_crops(config.crop))
-    return Data(train, heads.validation, heads.test, fields=("image",))
+    return head_data(config.data.source, size=config.size, counts=config.phantoms,
+                     batch_size=config.batch_size, augment=random_crops(config.crop))
 
 
 def experiment(config):
     cases = data(config)
-    intensity = parts.symmetric_range(cases.train.source)
-
-    def prepare(batch, key):
-        high = intensity.forward(batch["image"])
-        shape = tuple(side // config.factor for side in high.shape[1:-1])
-        low = resize(high, shape, "cubic", antialias=True)
-        return {"low": (low + 1) / 2, "high": high, "bicubic": resize(low, high.shape[1:-1], "cubic")}
-
+    prepare = made_smaller(parts.symmetric_range(cases.train.source).forward, config.factor)
     features = perceptual_features(config.features, architecture="vgg19", tap="relu5_4", proxy_tap="relu2_2",
                                    data=cases, prepare=prepare, image="high", used=config.adversarial > 0)
     memory = features.memory(config.rho, before="bicubic", target="high", pixel_term=pixel.l2)
-    networks, judge = models(config), random_features(small_vgg(("relu2_2", "relu3_2")), channels=1, seed=1)
+    networks, judge = models(config), judging_features("relu2_2", "relu3_2", channels=1)
     slower = optax.piecewise_constant_schedule(config.learning_rate, {config.steps // 2: 0.1})
-    first = Stage("SRResNet", {"G": networks["G"], **features.networks},
-                  (Phase("G", ("G",), pixel_loss, optax.adam(config.learning_rate, b1=config.beta1)),),
-                  cases, config.pretraining_steps, prepare, features.frozen, memory=memory)
-    stages = (*features.stages, first)
+    settings = dict(data=cases, prepare=prepare, frozen=features.frozen, memory=memory)
+    pixels = Phase("G", ("G",), pixel_loss, optax.adam(config.learning_rate, b1=config.beta1))
+    stages = (*features.stages, Stage("SRResNet", {"G": networks["G"], **features.networks}, (pixels,),
+                                      steps=config.pretraining_steps, **settings))
     if config.adversarial:
         turns = (Phase("D", ("D",), discriminator_loss, optax.adam(slower, b1=config.beta1)),
                  Phase("G", ("G",), generator_loss(config), optax.adam(slower, b1=config.beta1)))
-        stages += (Stage("game", {**networks, **features.networks}, turns, cases, config.steps, prepare,
-                         features.frozen, memory=memory),)
+        stages += (Stage("game", {**networks, **features.networks}, turns, steps=config.steps, **settings),)
+    seen = map_distance("feature_distance", "enlarged", "high", feature_maps(judge), perceptual.feature_l2)
     return Experiment(
-        id="srgan", config=config, stages=stages,
+        id="srgan", config=config, stages=stages, select="feature_distance", compare=("enlarged", "high"),
         infer=lambda nets, batch, key: {"enlarged": jnp.clip(nets.G.eval(batch["low"]), -1, 1)},
         baseline=Baseline("bicubic interpolation", lambda fitted, batch, key: {"enlarged": batch["bicubic"]}),
-        metrics=(*image_fidelity("enlarged", "high", low=-1, high=1)[:2],
-                 map_distance("feature_distance", "enlarged", "high", feature_maps(judge),
-                              perceptual.feature_l2)),
-        select="feature_distance", images=("low", "bicubic", "enlarged", "high"),
-        compare=("enlarged", "high"), image_ranges={"low": (0, 1), "error": (0, 0.4)},
+        metrics=(*image_fidelity("enlarged", "high", low=-1, high=1)[:2], seen),
+        images=("low", "bicubic", "enlarged", "high"), image_ranges={"low": (0, 1), "error": (0, 0.4)},
         learning=(Bound("feature_distance", "<=", "baseline", times=0.8), Bound("psnr", ">=", "baseline"),
                   Bound("feature_distance", "<=", "twin")),
         terms={"pixel": "1, stage one", "content": f"rho = {config.rho:.3g}, or fitted to the proxy",

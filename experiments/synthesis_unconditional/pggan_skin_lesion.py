@@ -8,7 +8,9 @@ PGGAN against DCGAN and LAPGAN on the same images, by the sliced Wasserstein dis
     L_D  = E D(G(z)) - E D(x_alpha) + lambda E(||grad D(x^)||_2 - 1)^2 + epsilon E D(x_alpha)^2
     L_G  = -E D(G(z)),   x^ = e x_alpha + (1 - e) G(z),   e ~ U(0, 1),   lambda = 10,   epsilon = 0.001
 
-The rivals are trained beside it at the last resolution; LAPGAN starts from a DCGAN at 64x64.
+The rivals are trained beside it at the last resolution; LAPGAN starts from a DCGAN at 64x64. The objectives
+and the stages are those of PGGAN, in `medgan_jax.growing`.
+
 Data: ISIC 2018, 10015 dermoscopic images; here phantoms of three kinds, as frequent as in ISIC 2017.
 Published: no value in the review; dermatologists could hardly tell real from generated.
 Deviations: Adam and the moving average start anew at each resolution; rivals see its last batches.
@@ -20,24 +22,16 @@ Deviations: Adam and the moving average start anew at each resolution; rivals se
 import dataclasses
 import functools
 
-import jax
-import numpy as np
-import optax
-
 from medgan_jax import cli
 from medgan_jax.baselines import pca_gaussian
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
+from medgan_jax.data.dermoscopy import skin_data
 from medgan_jax.data.needs import Needs
-from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms
-from medgan_jax.growing import growth
-from medgan_jax.losses import adversarial
-from medgan_jax.losses.penalties import drift, gradient_penalty
+from medgan_jax.game import Bound, Experiment
+from medgan_jax.growing import growing_stage, growth, images_and_latents
 from medgan_jax.measures import sample_distance
 from medgan_jax.models.progressive import ProgressiveDiscriminator, ProgressiveGenerator
-from medgan_jax.nn.resample import average_pool
-from medgan_jax.phantoms.skin import FREQUENCIES, dermoscopy_image
 from medgan_jax.rivals import dcgan_rival, lapgan_rival
 
 NEEDS = Needs(channels=3)
@@ -88,30 +82,6 @@ def models(config, side):
     return {"G": ProgressiveGenerator(side, **widths), "D": ProgressiveDiscriminator(side, **widths)}
 
 
-def discriminator_loss(config, level):
-    def loss(nets, batch, context):
-        """L_D of x, (B, size, size, 3) in [-1, 1], shown as at this level, and z, (B, Z)."""
-        alpha = level.alpha(context)
-        x, fake = level.shown(batch["x"], alpha), nets.G.peek(batch["z"], alpha)
-        real = nets.D(x, alpha)
-        distance = adversarial.discriminator_wasserstein(real, nets.D(fake, alpha))
-        slope = gradient_penalty(lambda image: nets.D.float32(image, alpha), x, fake, context.key)
-        terms = {"penalty": config.penalty * slope, "drift": config.drift * drift(real)}
-        return distance + sum(terms.values()), Terms(nets, wasserstein=-distance, alpha=alpha, **terms)
-
-    return loss
-
-
-def generator_loss(level):
-    def loss(nets, batch, context):
-        """L_G of latent vectors z, (B, Z)."""
-        alpha = level.alpha(context)
-        value = adversarial.generator_wasserstein(nets.D(nets.G(batch["z_G"], alpha), alpha))
-        return value, Terms(nets, adversarial=value)
-
-    return loss
-
-
 def rivals(config):
     settings = dict(image="x", channels=3, base=config.rival_base, learning_rate=config.rival_rate)
     made = {"dcgan": functools.partial(dcgan_rival, config.size),
@@ -119,37 +89,20 @@ def rivals(config):
     return {name: made[name](**settings) for name in config.rivals}
 
 
-def phantom(key, *, size):
-    choice, key = jax.random.split(key)
-    kind, side = jax.random.choice(choice, len(FREQUENCIES), p=np.array(FREQUENCIES)), max(size, 32)
-    return {"image": average_pool(dermoscopy_image(key, side, kind=kind)["image"][None], side // size)[0]}
-
-
 def data(config):
-    skin = parts.open_parts(config.data.source, functools.partial(phantom, size=config.size),
-                            name=f"dermoscopy_{config.size}", counts=config.phantoms)
-    parts.require_image(skin, channels=3, size=config.size)
-    return lambda rows: Data(Stream(skin.train, rows), skin.validation, skin.test, 64, fields=("image",))
+    return skin_data(config.data.source, size=config.size, counts=config.phantoms,
+                     batch_size=config.batch_size)
 
 
 def experiment(config):
     cases, beside = data(config), rivals(config)
-    intensity = parts.symmetric_range(cases(1).train.source)
-
-    def prepare(batch, key):
-        x = intensity.forward(batch["image"])
-        z, z_g = jax.random.normal(key, (2, len(x), config.latent))
-        return {"x": x, "z": z, "z_G": z_g}
+    prepare = images_and_latents(parts.symmetric_range(cases.train.source), config.latent)
 
     def stage(level):
-        adam = optax.adam(config.learning_rate, b1=0.0, b2=0.99)
-        turns = (Phase("D", ("D",), discriminator_loss(config, level), adam),
-                 Phase("G", ("G",), generator_loss(level), adam))
-        networks = models(config, level.side)
-        for rival in beside.values() if level.side == config.size else ():
-            networks, turns = {**networks, **rival.networks}, turns + rival.phases
-        own, name = cases(level.batch_size), f"{level.side}x{level.side}"
-        return Stage(name, networks, turns, own, level.steps, prepare, ema={"G": config.average})
+        last = beside.values() if level.side == config.size else ()
+        return growing_stage(level, models(config, level.side), cases, prepare, penalty=config.penalty,
+                             drift=config.drift, learning_rate=config.learning_rate, average=config.average,
+                             rivals=last)
 
     def samples(nets, batch, key):
         drawn = {name: rival.sample(nets, key, len(batch["x"])) for name, rival in beside.items()}

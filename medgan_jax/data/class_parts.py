@@ -12,6 +12,10 @@ from medgan_jax.data.parts import Draw, Parts, open_parts, require_image, value_
 from medgan_jax.data.pipeline import Augment, Data, Stream
 from medgan_jax.data.sources import SPLITS, PhantomSource, Source, subset
 from medgan_jax.errors import UserError
+from medgan_jax.phantoms.liver_lesions import LABELS, liver_lesion_patch
+from medgan_jax.phantoms.torso import windowed
+
+LIVER_LESIONS = tuple(LABELS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +84,20 @@ def open_class_parts(
         for label, each in zip(labels, classes, strict=True)
     }
     return _checked(ClassParts(train, parts.validation, parts.test), channels, size)
+
+
+def open_liver_lesions(source: str, *, size: int, counts: tuple[Sequence[int], int, int]) -> ClassParts:
+    """Checked patches of the `LIVER_LESIONS`, of sides `size`: what `source` names, or phantoms of CT.
+
+    Phantoms are seen through a window from -40 to 210 HU, their labels are the numbers of these classes.
+    """
+    phantom = functools.partial(_liver_lesion, size=size)
+    name = f"liver_lesion_{size}"
+    return open_class_parts(source, phantom, LIVER_LESIONS, size=size, channels=1, name=name, counts=counts)
+
+
+def _liver_lesion(key: jax.Array, label: jax.Array | int, *, size: int) -> dict[str, jax.Array]:
+    return {"image": windowed(liver_lesion_patch(key, label, size)["image"], 85, 250)}
 
 
 def _checked(parts: ClassParts, channels: int, size: int) -> ClassParts:

@@ -1,9 +1,11 @@
-"""LAPGAN's networks: dense ones for the coarsest level, convolutions for the details of the others.
+"""LAPGAN's networks, dense for the coarsest level and convolutions for the others' details; its pyramid.
 
 Denton et al. 2015 and its public code (facebook/eyescream).
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 from medgan_jax.models.sizes import Sized, Sizes
 from medgan_jax.nn.blocks import Dropout
 from medgan_jax.nn.conv import Conv
+from medgan_jax.nn.resample import average_pool, upsample
 
 
 class CoarseGenerator(nn.Module):
@@ -106,3 +109,44 @@ def lapgan_networks(
         networks[f"G_{side}"] = DetailGenerator(width)
         networks[f"D_{side}"] = DetailDiscriminator(side, width, dropout)
     return networks
+
+
+def pyramid(x: jax.Array, sides: Sequence[int]) -> tuple[dict[int, jax.Array], dict[int, jax.Array]]:
+    """Images I (B, side, side, C) of `x` at all `sides`, from coarse to fine, and l of all but the first.
+
+    I are means over blocks of pixels; l is the I of the side before, enlarged linearly.
+    """
+    images = {side: average_pool(x, x.shape[1] // side) for side in sides}
+    enlarged = {side: upsample(images[before], 2, "linear") for before, side in itertools.pairwise(sides)}
+    return images, enlarged
+
+
+def pyramid_and_noise(intensity: Any, sides: Sequence[int], latent: int) -> Callable[[dict, jax.Array], dict]:
+    """A stage's `prepare`: beside the batch, `x`, its `image` in the values of `intensity`, `I`, `l` and `z`.
+
+    All but x are by side: I and l as `pyramid` has them; z uniform in [-1, 1), at the coarsest side
+    (B, latent), at the others (B, side, side, 1).
+    """
+
+    def noise(side, count, key):
+        shape = (latent,) if side == sides[0] else (side, side, 1)
+        return jax.random.uniform(jax.random.fold_in(key, side), (count, *shape), minval=-1.0)
+
+    def prepare(batch, key):
+        x = intensity.forward(batch["image"])
+        images, enlarged = pyramid(x, sides)
+        z = {side: noise(side, len(x), key) for side in sides}
+        return {**batch, "x": x, "I": images, "l": enlarged, "z": z}
+
+    return prepare
+
+
+def from_coarse_to_fine(
+    coarse: jax.Array, sides: Sequence[int], details: Callable[[int, jax.Array], jax.Array]
+) -> jax.Array:
+    """`coarse` (B, S, S, C) doubled to each of `sides` in turn: x becomes l + details(side, l), l = u(x)."""
+    x = coarse
+    for side in sides:
+        l = upsample(x, 2, "linear")
+        x = l + details(side, l)
+    return x

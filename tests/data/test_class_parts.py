@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from medgan_jax.data.class_parts import open_class_parts
+from medgan_jax.data.class_parts import LIVER_LESIONS, open_class_parts, open_liver_lesions
 from medgan_jax.data.pipeline import train_batches
 from medgan_jax.errors import UserError
 
@@ -64,3 +64,12 @@ def test_folder_without_classes(tmp_path):
         np.savez(tmp_path / f"{part}.npz", images=np.zeros((2, 4, 4)), ids=np.array([f"{part}0", f"{part}1"]))
     with pytest.raises(UserError, match="no class for each case"):
         opened(str(tmp_path))
+
+
+def test_liver_lesions_are_apart_by_class_in_training():
+    lesions = open_liver_lesions("phantom", size=32, counts=((2, 1, 1), 1, 1))
+    assert tuple(lesions.train) == LIVER_LESIONS == ("cyst", "metastasis", "haemangioma")
+    first = lesions.train["cyst"][0]["image"]
+    assert first.shape == (32, 32, 1)
+    assert first.min() >= 0 and first.max() <= 1
+    assert set(lesions.test[0]) >= {"image", "label"}

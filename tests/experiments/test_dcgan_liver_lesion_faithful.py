@@ -126,8 +126,3 @@ def test_curve_over_the_share(experiment):
     outputs, batch = {"C_0": jnp.array([0, 0, 1, 1, 0])}, {"label": jnp.array([0, 0, 0, 1, 2])}
     assert metric.summary(metric.per_case(outputs, batch)) == pytest.approx((2 / 3 + 1 + 0) / 3)
     assert float(made.baseline.apply((), {"x": jnp.zeros((2, 4, 4, 1))}, None)["C_40"].sum()) == 0
-
-
-def test_phantom_lesions_have_a_class():
-    shapes = jax.eval_shape(lambda key: method.phantom(key, 1, size=32), jax.random.key(0))
-    assert shapes["image"].shape == (32, 32, 1)

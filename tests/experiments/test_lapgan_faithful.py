@@ -126,7 +126,7 @@ def test_samples_go_from_level_to_level(batch):
             return Network
 
     nets = Evaluated()
-    sample = lapgan.sample(PAPER)(nets, batch, None)["sample"]
+    sample = lapgan.sample(nets, batch, None)["sample"]
     x = batch["z"][8][:, :64].reshape(-1, 8, 8, 1)
     for side in (16, 32):
         l = upsample(x, 2, "linear")

@@ -28,16 +28,18 @@ def experiment(folder, tmp_path):
     return lambda **changes: mgan.experiment(dataclasses.replace(PAPER, **(settings | changes)))
 
 
-def test_networks_are_those_of_the_code(parameters, layer):
-    networks = mgan.models(PAPER, 100)
+def test_networks_are_those_of_the_code(parameters, layer, experiment):
+    networks = mgan.models(PAPER)
     # Crops of 128 pixels: 16 x 16 codes of 512 channels, 32 x 32 maps of 256.
     generator = layer(3, 512, 512) + layer(4, 512, 256) + layer(4, 256, 128)
     assert parameters(networks["G"], (1, 16, 16, 512)) == generator + layer(4, 128, 3, bias=True, norm=False)
     discriminator = layer(4, 256, 256) + layer(4, 256, 512) + layer(1, 512, 1, bias=True, norm=False)
     assert parameters(networks["D"], (1, 32, 32, 256)) == discriminator
     first = layer(3, 256, 256) + layer(8, 256, 1, bias=True, norm=False)
-    assert parameters(networks["D1"], (1, 32, 32, 256)) == first
-    assert networks["y"].count == 100
+    targets = experiment().stages[0].networks
+    assert parameters(targets["D1"], (1, 32, 32, 256)) == first
+    # One image for each of the six of the training part.
+    assert targets["y"].count == 6
 
 
 def maps(x):
@@ -66,14 +68,14 @@ def batch():
     return {"x": jnp.asarray(x), "style": jnp.asarray(style), "number": jnp.array([0, 1]), "places": places}
 
 
-def test_targets_are_optimised_against_patches_of_the_style(table, context):
-    made = game(table)
+def test_targets_are_optimised_against_patches_of_the_style(table, context, experiment):
+    made, phases = game(table), experiment().stages[0].phases
     x, style = np.asarray(batch()["x"]), np.asarray(batch()["style"])
     y = 0.8 * x
     # D1 halves the maps, which are twice the images.
-    loss, _ = mgan.patches_loss(made.nets, batch(), context())
+    loss, _ = phases[0].loss(made.nets, batch(), context())
     assert float(loss) == pytest.approx(hinge(style, 1) + hinge(y, -1), rel=1e-5)
-    loss, terms = mgan.targets_loss(PAPER)(made.nets, batch(), context())
+    loss, terms = phases[1].loss(made.nets, batch(), context())
     variation = sum(np.abs(np.diff(y, axis=axis)).mean() for axis in (1, 2))
     content = ((y - x)[:, :1, :1] ** 2).mean()
     assert float(terms.values["style"]) == pytest.approx(hinge(y, 1), rel=1e-5)

@@ -96,17 +96,19 @@ class Player:
         return self.function(image)
 
 
-def test_losses_by_hand():
+def test_losses_by_hand(experiment):
     rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (3, 8, 8, 1)).astype(np.float32)
-    z = rng.uniform(-1, 1, (3, 4, 4, 1)).astype(np.float32)
-    weights = rng.normal(size=(4, 4, 1)).astype(np.float32)
-    level = Level(4, 3, fade=10, steps=20)
+    x = rng.uniform(-1, 1, (3, 16, 16, 1)).astype(np.float32)
+    z = rng.uniform(-1, 1, (3, 8, 8, 1)).astype(np.float32)
+    weights = rng.normal(size=(8, 8, 1)).astype(np.float32)
+    level, stage = Level(8, 100, fade=6000, steps=12000), experiment(batches=(128, 100)).stages[1]
+    assert (stage.name, stage.steps) == ("8x8", level.steps)
+    losses = [phase.loss for phase in stage.phases]
     nets = SimpleNamespace(
         G=Player(lambda z: z), D=Player(lambda image: (image * weights).sum((1, 2, 3))[:, None])
     )
     batch = {"x": jnp.asarray(x), "z": jnp.asarray(z), "z_G": jnp.asarray(2 * z)}
-    loss, terms = pgan.discriminator_loss(PAPER, level)(nets, batch, at_step(5))
+    loss, terms = losses[0](nets, batch, at_step(3000))
     shown = np.asarray(level.shown(batch["x"], 0.5))
     real, fake = ((image * weights).sum((1, 2, 3)) for image in (shown, z))
     penalty = 10 * (np.linalg.norm(weights) - 1) ** 2
@@ -118,7 +120,7 @@ def test_losses_by_hand():
     assert set(nets.G.alphas + nets.D.alphas) == {0.5}
     assert len(nets.D.alphas) == 3
     assert np.allclose(nets.D.seen[0], shown)
-    loss, _ = pgan.generator_loss(level)(nets, batch, at_step(5))
+    loss, _ = losses[1](nets, batch, at_step(3000))
     assert float(loss) == pytest.approx(-2 * fake.mean(), rel=1e-4)
 
 

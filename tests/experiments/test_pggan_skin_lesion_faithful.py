@@ -11,8 +11,9 @@ import pytest
 from experiments.base import pgan
 from experiments.synthesis_unconditional import pggan_skin_lesion as method
 from medgan_jax.configuration import DataOptions
+from medgan_jax.data.dermoscopy import lesion_of_any_kind
 from medgan_jax.game import Context
-from medgan_jax.growing import Level
+from medgan_jax.growing import Level, discriminator_loss, generator_loss
 from medgan_jax.phantoms.skin import FREQUENCIES
 
 PAPER = method.Config.paper()
@@ -51,23 +52,20 @@ class Player:
         return self.function(image, alpha)
 
 
-def test_game_is_that_of_pggan():
-    """The losses of both files, which are checked there by hand, on the same networks and images."""
-    rng = np.random.default_rng(0)
-    level, context = Level(4, 3, 10, 20), Context(jnp.int32(3), jnp.int32(3), jax.random.key(1), ())
-    batch = {name: jnp.asarray(rng.normal(size=(3, 4, 4, 3)), jnp.float32) for name in ("z", "z_G")}
-    batch["x"] = jnp.asarray(rng.normal(size=(3, 8, 8, 3)), jnp.float32)
+def test_game_is_that_of_pggan(experiment):
+    """The losses that the tests of PGGAN check by hand, with its weights, on the same networks."""
+    rng, context = np.random.default_rng(0), Context(jnp.int32(3), jnp.int32(3), jax.random.key(1), ())
+    batch = {name: jnp.asarray(rng.normal(size=(3, 16, 16, 3)), jnp.float32) for name in ("z", "z_G")}
+    batch["x"] = jnp.asarray(rng.normal(size=(3, 32, 32, 3)), jnp.float32)
     nets = SimpleNamespace(
         G=Player(lambda z, alpha: alpha * z),
         D=Player(lambda x, alpha: alpha * (x**2).sum((1, 2, 3))[:, None]),
     )
-    losses = zip(
-        (method.discriminator_loss(PAPER, level), method.generator_loss(level)),
-        (pgan.discriminator_loss(pgan.Config.paper(), level), pgan.generator_loss(level)),
-        strict=True,
-    )
-    for own, other in losses:
-        assert float(own(nets, batch, context)[0]) == float(other(nets, batch, context)[0])
+    first, level = experiment.stages[0], Level(16, 128, 0, 4687)
+    losses = discriminator_loss(level, penalty=10.0, drift=0.001), generator_loss(level)
+    for phase, loss in zip(first.phases, losses, strict=True):
+        assert float(phase.loss(nets, batch, context)[0]) == float(loss(nets, batch, context)[0])
+    assert first.ema == {"G": 0.999}
 
 
 def test_rivals_see_the_same_images_and_move_nothing_else(experiment):
@@ -91,5 +89,5 @@ def test_a_quarter_of_the_side_is_where_lapgan_starts():
 
 def test_phantoms_are_of_the_kinds_in_their_frequencies():
     assert pytest.approx((1372 / 2000, 374 / 2000, 254 / 2000), abs=1e-3) == FREQUENCIES
-    shapes = jax.eval_shape(lambda key: method.phantom(key, size=16), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: lesion_of_any_kind(key, size=16), jax.random.key(0))
     assert shapes["image"].shape == (16, 16, 3)
