@@ -74,3 +74,7 @@ def test_the_command_measures_both_sides(tmp_path):
     assert row["ratio"]["low"] <= row["ratio"]["value"] <= row["ratio"]["high"]
     last = (tmp_path / "steps.md").read_text().splitlines()[-1]
     assert "geometric mean" in last and last in done.stdout
+    # The same table again, from what was stored.
+    stored = [*command[:3], "--stored", "--output", str(tmp_path)]
+    again = subprocess.run(stored, cwd=ROOT, timeout=300, capture_output=True, text=True)
+    assert last in again.stdout and "jax" in again.stdout.splitlines()[-1], again.stderr[-2000:]

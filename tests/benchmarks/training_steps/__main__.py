@@ -1,6 +1,6 @@
 """Training steps of whole games in this library and in PyTorch, side by side; run from the repository's root:
 
-    python -m tests.benchmarks.training_steps [--games NAME ...] [--repeats N] [--output DIR] [--readme]
+    python -m tests.benchmarks.training_steps [--games NAME ...] [--repeats N] [--output DIR] [--stored] [--readme]
 
 Each side is a process of its own, kept alive and told over a pipe to play its next steps, so that neither
 compiles or starts anew for a repeat. They take turns, ours first and theirs first by turns; whoever does not
@@ -104,7 +104,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--plain", action=argparse.BooleanOptionalAction,
                         help="plain layers too: compile time and memory; by default not with --jax-only")
     parser.add_argument("--profile", action="store_true", help="operations of our steps by their time")
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--readme", action="store_true",
+                        help="write the table into README.md and its figures into tests/benchmarks/records")
+    parser.add_argument("--stored", action="store_true",
+                        help="measure nothing: the table of what an earlier run has stored in --output")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, to test the command")
     options = parser.parse_args(arguments)
     if not options.jax_only and importlib.util.find_spec("torch") is None:
@@ -119,7 +122,7 @@ def machine(options: argparse.Namespace) -> dict:
     with contextlib.suppress(OSError, StopIteration):
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line for line in lines if line.startswith("model name")).split(":")[1].strip()
-    return {"processor": model, "processors": options.threads, "system": platform.platform(),
+    return {"processor": model, "processors": options.threads, "system": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(), "date": time.strftime("%Y-%m-%d")}
 
 
@@ -272,9 +275,12 @@ def main(arguments: list[str] | None = None) -> int:
         for game in chosen:
             profile(game, options)
         return 0
-    found = machine(options)
     known = stored_rows(options)
-    rows = []
+    if options.stored:
+        if not known:
+            raise SystemExit(f"--stored: nothing is stored in --output {options.output}")
+        return show(options, json.loads((options.output / "steps.json").read_text())["machine"], known)
+    found, rows = machine(options), []
     print(json.dumps(found), *table.head(), sep="\n", flush=True)
     for precision in options.precision or ("float32", "bfloat16"):
         if not options.precision and precision == "bfloat16" and rows[0]["ours"]["platform"] == "cpu":
@@ -284,12 +290,18 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(measure(game, options, precision, next(same, {})))
             print(table.line(table.cells(rows[-1])), flush=True)
             store(options, found, rows, known)
-    text = table.markdown(rows)
-    if text.count("\n") > len(rows) + 1:
-        print(text.splitlines()[-1])
+    return show(options, found, rows)
+
+
+def show(options: argparse.Namespace, found: dict, rows: list[dict]) -> int:
+    """Prints the table with its machine; with --readme, it and its figures go to where readers look."""
+    text = table.document(found, rows)
+    print(text)
     if options.readme:
         readme = ROOT / "README.md"
         readme.write_text(table.with_table(readme.read_text(), text))
+        record = json.dumps({"machine": found, "rows": rows}, indent=1)
+        (ROOT / "tests" / "benchmarks" / "records" / "training-steps.json").write_text(record + "\n")
     return 0
 
 

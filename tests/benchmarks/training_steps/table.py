@@ -92,6 +92,15 @@ def markdown(rows: Sequence[dict]) -> str:
     return "\n".join(lines)
 
 
+def document(machine: dict, rows: Sequence[dict]) -> str:
+    """The table and, under it, the machine that it was measured on and the versions of both sides."""
+    versions = {"jax": rows[0]["ours"]["version"]}
+    versions |= {"torch": row["theirs"]["version"] for row in rows if row.get("theirs")}
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    place = f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, {machine['date']}"
+    return f"{markdown(rows)}\n\n{place}; Python {machine['python']}, {named}."
+
+
 def with_table(text: str, content: str) -> str:
     """A document with what stands between the marks replaced."""
     if BEGIN not in text or END not in text:
