@@ -34,12 +34,19 @@ def page(audit: Mapping, picture: pathlib.Path | None = None) -> str:
     if picture is not None and picture.is_file():
         source = base64.b64encode(picture.read_bytes()).decode()
         parts.append(f'<img alt="Test cases, one a row" src="data:image/png;base64,{source}">')
-    for name, question in QUESTIONS.items():
-        parts.append(f'<section><h2 id="{name}">{question}</h2>{_answer(name, audit["answers"][name])}</section>')
+    parts.append(sections(audit))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>'
         f"<body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def sections(audit: Mapping) -> str:
+    """The answers in HTML, each under its question."""
+    return "".join(
+        f'<section><h2 id="{name}">{question}</h2>{_answer(name, audit["answers"][name])}</section>'
+        for name, question in QUESTIONS.items()
     )
 
 

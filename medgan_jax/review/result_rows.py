@@ -16,6 +16,8 @@ import numpy as np
 from medgan_jax.review import catalogue, tables
 
 SHOWN = 6
+# Metrics that say how much of a distribution a generator has kept.
+COVERAGE = ("modes", "in_a_mode", "on_a_mode", "obeyed", "coverage")
 MEASURED, FAILED, WAITING = "measured", "failed", "not implemented"
 
 
@@ -85,7 +87,8 @@ def row(entry: catalogue.Entry, results: Mapping[int, dict | None], failures: Ma
         steps=first["step"],
         seconds=float(np.mean([result["train_seconds"] for result in done])),
         device=device(first["hardware"]),
-        health={name: mean([result["health"][name] for result in done]) for name in first["health"]},
+        health={name: mean([result["health"][name] for result in done]) for name in first["health"]}
+        | coverage(over_seeds([result["metrics"] for result in done])),
         command=first["command"],
         code=first["code"],
     )
@@ -94,6 +97,11 @@ def row(entry: catalogue.Entry, results: Mapping[int, dict | None], failures: Ma
 def device(hardware: Mapping[str, Any]) -> str:
     """`1 x cpu`, or the kind of the accelerator."""
     return f"{hardware['count']} x {hardware['kind'] if hardware['platform'] != 'cpu' else 'cpu'}"
+
+
+def coverage(measured: Mapping[str, Mapping]) -> dict[str, float | None]:
+    """The metrics, if any, that count modes or the share of the real images that generated ones cover."""
+    return {name: row["mean"] for name, row in measured.items() if name in COVERAGE}
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -16,7 +16,8 @@ import pytest
 from medgan_jax import cli
 from medgan_jax.errors import UserError
 from medgan_jax.review import catalogue, records
-from medgan_jax.review.site import build, equations, markup, measurements, method_page, subjects
+from medgan_jax.review.benchmark import forms
+from medgan_jax.review.site import build, equations, markup, measurements, method_page, studies, subjects
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" <b>"
 EMPTY = markup.VOID
@@ -273,6 +274,48 @@ def test_style_and_script_are_part_of_the_package():
     project = tomllib.loads((records.ROOT / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"]["medgan_jax.review.site"]
     assert all(any(pathlib.PurePath(name).match(pattern) for pattern in patterns) for name in build.ASSETS)
+
+
+# --- benchmarks and audits ---
+
+
+def test_a_benchmark_page_says_what_the_written_table_says(results, pages):
+    content = forms.read(results / "tables" / "benchmark_reconstruction.json")
+    page = pages["benchmarks/reconstruction-tiny.html"]
+    (track,) = content["tracks"]
+    assert [row["state"] for row in track["rows"]] == ["measured", "measured", "measured", "failed"]
+    for row in track["rows"]:
+        for lines in forms.cells(row).values():
+            assert all(line == row["id"] or line in page.texts for line in lines if line != "–"), lines
+    markdown = forms.markdown(content)
+    for lines in (forms.cells(row)["equal updates"] for row in track["rows"]):
+        assert all(line.replace("|", "\\|") in markdown for line in lines)
+    for line in forms.conditions(track):
+        assert line in page.texts
+    assert forms.heading(content) in page.texts and "Preliminary" in page.text
+    assert ("a", {"href": "../methods/dagan.html"}) in page.elements
+    assert ("a", {"href": "benchmarks/reconstruction-tiny.html"}) in pages["index.html"].elements
+
+
+def test_an_audit_is_linked_on_the_page_of_its_method(pages):
+    assert ("a", {"href": "../audits/dagan-0.html"}) in pages["methods/dagan.html"].elements
+    page = pages["audits/dagan-0.html"]
+    assert "n/a: " + HOSTILE + "." in "".join(page.texts) and "0.1235" in page.text
+
+
+def test_a_folder_with_a_benchmark_or_an_audit_alone_is_a_result(results, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "audit.json").write_bytes(next(results.rglob("audit.json")).read_bytes())
+    (tmp_path / "two").mkdir()
+    text = (results / "tables" / "benchmark_reconstruction.json").read_text()
+    (tmp_path / "two" / "benchmark_reconstruction.json").write_text(text)
+    assert measurements.all_measurements([tmp_path / "one", tmp_path / "two"], tmp_path / "none") == []
+    (tmp_path / "two" / "benchmark_reconstruction.json").write_text(text.replace('"schema": 1', '"schema": 0'))
+    with pytest.raises(UserError, match="has schema 0 and this version writes 1"):
+        studies.benchmarks([tmp_path / "two"])
+    (tmp_path / "one" / "audit.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be read"):
+        studies.audits([tmp_path / "one"])
 
 
 # --- folders ---

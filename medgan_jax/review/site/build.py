@@ -10,7 +10,7 @@ from typing import Any
 
 from medgan_jax.errors import UserError
 from medgan_jax.review import catalogue, learning, tables
-from medgan_jax.review.site import measurements, method_page, overview_pages
+from medgan_jax.review.site import benchmark_page, measurements, method_page, overview_pages, studies
 from medgan_jax.review.site.frame import method_file, table_file
 from medgan_jax.review.site.markup import file_name
 from medgan_jax.review.site.measurements import LEARNING, Measurement
@@ -26,8 +26,9 @@ def report(output: pathlib.Path, results: Sequence[pathlib.Path], *, preset: str
     _check(output)
     use_compilation_cache()
     measured = measurements.by_experiment(measurements.all_measurements(results))
+    benchmarks, audits = studies.benchmarks(results), studies.audits(results)
     subjects = gather(catalogue.entries(), measured, preset=preset, stale=is_stale)
-    return write(output, subjects)
+    return write(output, subjects, benchmarks, audits)
 
 
 def _check(output: pathlib.Path) -> None:
@@ -43,31 +44,46 @@ def is_stale(entry: catalogue.Entry, measured: Measurement) -> bool:
     return measured.kind == LEARNING and measured.code != learning.present_fingerprint(entry.module)
 
 
-def write(output: pathlib.Path, subjects: Sequence[Subject]) -> pathlib.Path:
-    """Writes every page of these rows, what they share, and all numbers as JSON; returns the front page."""
+def write(
+    output: pathlib.Path,
+    subjects: Sequence[Subject],
+    benchmarks: Sequence[Mapping] = (),
+    audits: Mapping[str, Sequence[studies.Audit]] | None = None,
+) -> pathlib.Path:
+    """Writes every page of these rows, of benchmarks and of audits by experiment, what they share, and all numbers
+    as JSON; returns the front page.
+    """
     try:
-        for folder in ("methods", "tables", "images", "assets"):
+        for folder in ("methods", "tables", "benchmarks", "audits", "images", "assets"):
             (output / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {output} cannot be made: {error.strerror}") from error
-    for path in [*output.glob("methods/*.html"), *output.glob("tables/*.html"), *output.glob("images/*.png")]:
-        path.unlink()
+    for pattern in ("methods/*.html", "tables/*.html", "benchmarks/*.html", "audits/*.html", "images/*.png"):
+        for path in output.glob(pattern):
+            path.unlink()
     for name in ASSETS:
         content = (importlib.resources.files("medgan_jax.review.site") / name).read_text(encoding="utf-8")
         (output / "assets" / name).write_text(content, encoding="utf-8")
-    pages = {FRONT: overview_pages.front_page(subjects), "review.html": overview_pages.review_page(subjects)}
+    front = overview_pages.front_page(subjects, benchmarks)
+    pages = {FRONT: front, "review.html": overview_pages.review_page(subjects)}
+    for each in benchmarks:
+        pages[benchmark_page.benchmark_file(each)] = benchmark_page.benchmark_page(each)
     for name in overview_pages.table_names():
         if rows := [each for each in subjects if each.table_name == name]:
             pages[table_file(name)] = overview_pages.table_page(name, rows)
     around = zip([None, *subjects], subjects, [*subjects[1:], None], strict=False)
     for before, each, after in around:
-        pictures = _copied(output, each)
-        pages[method_file(each.entry.id)] = method_page.method_page(
-            each, subjects, pictures, before=before, after=after
+        pictures, back = _copied(output, each), method_file(each.entry.id)
+        own = list((audits or {}).get(each.entry.id, ()))
+        files = {studies.audit_file(audit, number): audit for number, audit in enumerate(own)}
+        pages |= {name: studies.site_audit_page(audit, back) for name, audit in files.items()}
+        pages[back] = method_page.method_page(
+            each, subjects, pictures, before=before, after=after, audits={name: a.title for name, a in files.items()}
         )
     for name, text in pages.items():
         (output / name).write_text(text, encoding="utf-8")
-    (output / DATA).write_text(json.dumps(plain(subjects), indent=1, default=str) + "\n", encoding="utf-8")
+    numbers = plain(subjects) | {"benchmarks": list(benchmarks)}
+    (output / DATA).write_text(json.dumps(numbers, indent=1, default=str) + "\n", encoding="utf-8")
     return output / FRONT
 
 

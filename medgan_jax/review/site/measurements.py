@@ -11,6 +11,7 @@ from typing import Any
 from medgan_jax.errors import UserError
 from medgan_jax.review import records
 from medgan_jax.review.result_rows import MEASURED, device
+from medgan_jax.review.site import studies
 
 TABLE, LEARNING, STORED, RUN = "reproduced table", "learning record", "stored record", "evaluated run"
 PICTURE = "comparison.png"
@@ -60,14 +61,15 @@ def all_measurements(
     """The values of result folders, then those of the committed records, without repetitions.
 
     A result folder holds tables of `reproduce` (or is its work directory), or is the work directory of an
-    evaluated run, or holds some. UserError for one that holds none of these, and for a file that is broken.
+    evaluated run, or holds some, or has a benchmark or an audit. UserError for one that holds none of these, and
+    for a file that is broken.
     """
     found: list[Measurement] = []
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"--results {folder} is no folder")
         of_folder = [*_tables(folder), *_runs(folder)]
-        if not of_folder:
+        if not of_folder and not studies.benchmarks([folder]) and not studies.audits([folder]):
             raise UserError(f"--results {folder} holds neither tables of `reproduce` nor evaluated runs")
         found += of_folder
     for path in sorted((stored / "learning").glob("*.json")):

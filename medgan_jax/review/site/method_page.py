@@ -33,9 +33,10 @@ def method_page(
     *,
     before=None,
     after=None,
+    audits: Mapping[str, str] | None = None,
 ) -> str:
     """The page of a row. pictures: files of the site with sample pictures, by the number of the record;
-    before, after: the rows beside this one.
+    before, after: the rows beside this one; audits: titles by file of the site.
     """
     entry = subject.entry
     content = [
@@ -48,6 +49,7 @@ def method_page(
         *_game(subject),
         section("Published values", _published(entry), id="published"),
         section("Measured here", _measured(subject, pictures), id="measured"),
+        *_audits(audits or {}),
         *_run(subject),
         *_unknowns(subject),
         section("Inconsistencies of the review", _inconsistencies(entry), id="inconsistencies"),
@@ -428,6 +430,13 @@ def _pictures(pictures: Sequence[str], subject: Subject) -> list[Markup]:
         )
         for path in pictures
     ]
+
+
+def _audits(files: Mapping[str, str]) -> list[Markup]:
+    if not files:
+        return []
+    links = items([link(title, file, ROOT) for file, title in files.items()])
+    return [section("What it may be trusted with", links, id="audits")]
 
 
 # --- the rest ---

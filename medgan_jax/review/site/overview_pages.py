@@ -2,10 +2,10 @@
 slips.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from medgan_jax.review import catalogue, reproduce, tables
-from medgan_jax.review.site import values
+from medgan_jax.review.site import benchmark_page, values
 from medgan_jax.review.site.frame import TITLE, badge, link, method_file, page, section, table_file
 from medgan_jax.review.site.markup import Markup, definitions, external, items, joined, tag
 from medgan_jax.review.site.markup import table as html_table
@@ -13,8 +13,8 @@ from medgan_jax.review.site.method_page import badges
 from medgan_jax.review.site.subjects import Subject, application_words
 
 
-def front_page(subjects: Sequence[Subject]) -> str:
-    """Counts, tree, tables, and search over all rows."""
+def front_page(subjects: Sequence[Subject], benchmarks: Sequence[Mapping] = ()) -> str:
+    """Counts, tree, tables, benchmarks if there are any, and search over all rows."""
     review = catalogue.review()
     content = [
         tag("h1", "GANs for medical images"),
@@ -33,6 +33,7 @@ def front_page(subjects: Sequence[Subject]) -> str:
             section("Tables of the review", _tables(subjects), id="tables"),
             class_="halves",
         ),
+        section("Benchmarks", benchmark_page.listing(benchmarks), id="benchmarks") if benchmarks else "",
         section("Methods", _search(subjects), _rows(subjects), id="methods"),
         section(
             "Data",

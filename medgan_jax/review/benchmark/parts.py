@@ -1,0 +1,179 @@
+"""Parts of a benchmark that are kept: each a process of its own, in a folder named by code and
+configuration.
+
+What is done is read, what was killed goes on from its checkpoint, what has changed is run again, and what
+failed keeps its reason and is tried again.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import queue
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from medgan_jax.configuration import as_dict
+from medgan_jax.errors import UserError
+from medgan_jax.review import code, learning
+from medgan_jax.review.benchmark.process import VALUES
+from medgan_jax.review.benchmark.track import Entrant, Track, configuration
+from medgan_jax.review.runs import FAILED, KEY_LENGTH, LOG, gpus
+from medgan_jax.training.workdir import write_json
+
+SHARED = "shared"
+OWN = tuple(f"{__package__}.{name}" for name in ("track", "plain", "classical", "cost", "identity", "shared"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One training of an entrant, or all that is not trained where `entrant` is None. root: of all parts.
+
+    source: as the user named it, `phantom` without. factor: of the learning rates. stop: step at which the
+    time is up. tested: whether the test cases are looked at.
+    """
+
+    track: Track
+    preset: str
+    root: pathlib.Path
+    source: str = "phantom"
+    entrant: Entrant | None = None
+    seed: int = 0
+    factor: float = 1.0
+    stop: int | None = None
+    tested: bool = True
+
+    @property
+    def shares(self) -> bool:
+        """Whether entrants read a folder that the track writes."""
+        return bool(self.track.shared) and self.source == "phantom"
+
+    @functools.cached_property
+    def data(self) -> str:
+        """What the entrants' `--data.source` is."""
+        if not self.shares:
+            return self.source
+        origin = self.track.entrants[self.track.origin]
+        return str(
+            (self.root / self.preset / self.track.name / "data" / self._key(origin, "phantom")).resolve()
+        )
+
+    def _key(self, entrant: Entrant, source: str) -> str:
+        config = configuration(self.track, entrant, self.preset, source, self.factor)
+        plain = json.loads(json.dumps(as_dict(config)))
+        known, id = learning.implemented(), entrant.id or self.track.host.id
+        module = known.get(id, id)
+        texts = [code.code(name) for name in (*OWN, self.track.module)]
+        return code.digest([learning.fingerprint(module, plain), *texts])[:KEY_LENGTH]
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Changes with the code of the entrant and of the track, with configuration and data."""
+        return self._key(self.entrant or self.track.host, SHARED if self.shares else self.source, self.factor)
+
+    @property
+    def title(self) -> str:
+        """What is run, in words."""
+        if self.entrant is None:
+            return f"{self.track.name}: classical methods"
+        stop = "" if self.stop is None else f", to step {self.stop}"
+        factor = "" if self.factor == 1 else f", rates times {self.factor:g}"
+        return f"{self.track.name}: {self.entrant.name}, seed {self.seed}{factor}{stop}"
+
+    @property
+    def place(self) -> pathlib.Path:
+        """The folder of this part."""
+        name = (
+            "classical" if self.entrant is None else re.sub(r"\W+", "_", self.entrant.name.lower()).strip("_")
+        )
+        kind = "" if self.factor == 1 else f"-x{self.factor:g}"
+        kind += "" if self.stop is None else f"-to{self.stop}"
+        return self.root / self.preset / self.track.name / name / f"{self.key}{kind}" / f"seed_{self.seed}"
+
+    @property
+    def command(self) -> list[str]:
+        """The process."""
+        words = [
+            sys.executable,
+            "-m",
+            f"{__package__}.process",
+            "classical" if self.entrant is None else "train",
+        ]
+        words += ["--tracks", self.track.module, "--track", self.track.name, "--preset", self.preset]
+        words += ["--source", self.data, "--place", str(self.place), "--seed", str(self.seed)]
+        if self.entrant is None:
+            return words + ["--share"] * self.shares
+        words += ["--entrant", self.entrant.name, "--factor", repr(self.factor)]
+        words += [] if self.stop is None else ["--stop", str(self.stop)]
+        return words + ["--test"] * self.tested
+
+    def read(self) -> dict | None:
+        """Its values; None if there are none yet, or none of the test cases where they are asked for."""
+        path = self.place / VALUES
+        if not path.is_file():
+            return None
+        try:
+            values = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path} is broken ({error}); delete it, and it is made again") from error
+        missing = self.entrant is not None and self.tested and "test" not in values
+        return None if missing else values
+
+    def failure(self) -> str | None:
+        """Why it failed the last time; None if it did not."""
+        path = self.place / FAILED
+        return json.loads(path.read_text())["reason"] if path.is_file() else None
+
+
+def play(part: Part, environment: Mapping[str, str] | None = None) -> dict | None:
+    """The values of a part: read, or made in its process; None if that failed."""
+    if (known := part.read()) is not None:
+        return known
+    part.place.mkdir(parents=True, exist_ok=True)
+    (part.place / FAILED).unlink(missing_ok=True)
+    with (part.place / LOG).open("a") as log:
+        started = {**os.environ, **(environment or {})}
+        status = subprocess.run(part.command, stdout=log, stderr=subprocess.STDOUT, env=started).returncode
+    values = None if status else part.read()
+    if values is None:
+        lines = [
+            line.strip()
+            for line in (part.place / LOG).read_text(errors="replace").splitlines()
+            if line.strip()
+        ]
+        last = lines[-1] if lines else "it said nothing"
+        reason = f"stopped by signal {-status}: {last}" if status < 0 else last
+        write_json(part.place / FAILED, {"reason": reason})
+    return values
+
+
+def play_all(
+    parts: Sequence[Part], *, jobs: int = 0, say: Callable[[str], None] = print
+) -> dict[Part, dict | None]:
+    """The values of parts, None for those that failed; `jobs` at a time, 0 for one on each GPU, or one
+    alone.
+    """
+    waiting = [part for part in dict.fromkeys(parts) if part.read() is None]
+    devices = gpus() if waiting else []
+    count = jobs or max(1, len(devices))
+    places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for number in range(count):
+        places.put(devices[number % len(devices)] if devices else None)
+
+    def one(part: Part) -> None:
+        device = places.get()
+        try:
+            say(f"{part.title}: running")
+            done = play(part, None if device is None else {"CUDA_VISIBLE_DEVICES": device})
+            say(f"{part.title}: {part.failure() if done is None else 'done'}")
+        finally:
+            places.put(device)
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(one, part) for part in waiting]:
+            future.result()
+    return {part: part.read() for part in parts}

@@ -1,0 +1,129 @@
+"""The page of a benchmark: each track's entrants, ranks with their intervals, cost and health.
+
+Cells are those of the written tables; the same function reads their file.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from medgan_jax.review import catalogue, tables
+from medgan_jax.review.benchmark import forms
+from medgan_jax.review.site import values
+from medgan_jax.review.site.frame import link, method_file, page, section
+from medgan_jax.review.site.markup import Markup, file_name, items, tag
+from medgan_jax.review.site.markup import table as html_table
+
+ROOT = "../"
+
+
+def benchmark_file(content: Mapping) -> str:
+    """Page of a benchmark."""
+    return f"benchmarks/{file_name(content['benchmark'])}-{file_name(content['preset'])}.html"
+
+
+def title(content: Mapping) -> str:
+    """`Benchmark: denoising, small`."""
+    return f"Benchmark: {content['benchmark'].replace('_', ' ')}, {content['preset']}"
+
+
+def benchmark_page(content: Mapping) -> str:
+    """All tracks of a benchmark."""
+    trail = tag(
+        "nav",
+        tag(
+            "ol",
+            tag("li", link("Review", "index.html", ROOT)),
+            tag("li", link("Benchmarks", "index.html#benchmarks", ROOT)),
+            tag("li", tag("span", title(content), aria_current="page")),
+        ),
+        class_="trail",
+        aria_label="Where this is",
+    )
+    protocol = items(
+        [
+            "All entrants of a track have the same test cases, which is proved case by case before they are "
+            "ranked.",
+            "Equal updates: the generator of every trained entrant is updated as often. Equal time: every "
+            "entrant is stopped when the fastest is done.",
+            "A rank stands with its interval and with the probability of being best, by a bootstrap over "
+            "seeds and patients.",
+        ]
+    )
+    seeds = tag("p", forms.heading(content), class_="notice warn" if content["preliminary"] else None)
+    tracks = [section(each["title"], _track(each), id=file_name(each["name"])) for each in content["tracks"]]
+    words = f"{title(content)}: {len(content['tracks'])} tracks, methods ranked under one protocol."
+    return page(
+        title(content),
+        [trail, tag("h1", title(content)), seeds, protocol, *tracks],
+        root=ROOT,
+        description=words,
+    )
+
+
+def _track(track: Mapping) -> list:
+    body = []
+    for row in track["rows"]:
+        lines = forms.cells(row)
+        body.append([_cell(name, lines.get(name, [tables.NONE]), row) for name in forms.COLUMNS])
+    shown = html_table(list(forms.COLUMNS), body, caption=track["title"], class_="wide-cells")
+    return [items(forms.conditions(track)), _ranks(track), shown]
+
+
+def _cell(name: str, lines: Sequence[str], row: Mapping) -> Markup | str:
+    if name != "entrant":
+        return items(list(lines), class_="plain") if list(lines) != [tables.NONE] else tables.NONE
+    known = {entry.id for entry in catalogue.entries()}
+    head, *rest = lines
+    first = link(head, method_file(row["id"]), ROOT) if row["id"] in known else head
+    return items([first, *(tag("small", each) for each in rest if each != row["id"])], class_="plain")
+
+
+def _ranks(track: Mapping) -> Markup | str:
+    """Ranks at equal updates as dots on a line with their intervals."""
+    rows = [row for row in track["rows"] if row["updates"].get("rank")]
+    if len(rows) < 2:
+        return ""
+    width, left, line, top = 420, 16, 34, 30
+    at = lambda rank: left + (rank - 1) / (len(rows) - 1) * (width - 2 * left)  # noqa: E731
+    drawn, said = [], []
+    for number, row in enumerate(rows):
+        found, y = row["updates"]["rank"], top + line * number + 21
+        said.append(f"{row['name']} {found['rank']:g} ({found['lower']:g} to {found['upper']:g})")
+        ends = {"x1": f"{at(found['lower']):.1f}", "x2": f"{at(found['upper']):.1f}"}
+        kind = "plot-method" if row["kind"] == "method" else "plot-other"
+        drawn += [
+            tag("text", row["name"], x=left, y=y - 9, class_="plot-name"),
+            tag("line", x1=left, x2=width - left, y1=y, y2=y, class_="plot-axis"),
+            tag("line", **ends, y1=y, y2=y, class_="plot-bar"),
+            tag("circle", cx=f"{at(found['rank']):.1f}", cy=y, r="5", class_=kind),
+        ]
+    heading = "Rank at equal updates, 1 at the left, with its 95 % interval"
+    height = top + line * len(rows) + 4
+    drawing = tag(
+        "svg",
+        tag("title", f"{heading}: {'; '.join(said)}"),
+        tag("text", heading, x=left, y="18", class_="plot-title"),
+        drawn,
+        class_="plot",
+        role="img",
+        viewBox=f"0 0 {width} {height}",
+        width=width,
+        height=height,
+        xmlns="http://www.w3.org/2000/svg",
+    )
+    return tag("div", drawing, class_="plots")
+
+
+def listing(benchmarks: Sequence[Mapping]) -> Markup:
+    """Links to the pages of benchmarks, with what they hold."""
+    rows = [
+        [
+            link(title(each), benchmark_file(each), ""),
+            values.number(len(each["tracks"])),
+            values.number(sum(len(track["rows"]) for track in each["tracks"])),
+            values.number(len(each["seeds"])),
+        ]
+        for each in benchmarks
+    ]
+    return html_table(
+        ["benchmark", "tracks", "entrants", "seeds"], rows, caption="Methods with one task, side by side"
+    )
