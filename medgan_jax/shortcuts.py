@@ -40,6 +40,7 @@ from medgan_jax.nn.blocks import ConvBlock
 from medgan_jax.nn.conv import Conv
 from medgan_jax.phantoms.tasks import Task
 from medgan_jax.review import code
+from medgan_jax.review.records import require_finished
 from medgan_jax.training import run
 
 RECORDS = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "records" / "shortcuts"
@@ -343,6 +344,7 @@ def _play(experiment: Experiment, config: Config) -> dict:
             workdir=folder, mesh=MeshOptions(data=1), checkpoint_every=config.steps, progress=False
         )
         run.train(lambda _: experiment, config, options)
+        require_finished(pathlib.Path(folder))
         return run.evaluate(lambda _: experiment, config, options)
 
 

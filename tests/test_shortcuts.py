@@ -1,6 +1,7 @@
 """Predictors without structure find what is given away and nothing else; a network finds the structure."""
 
 import ast
+import dataclasses
 import functools
 import json
 
@@ -171,6 +172,15 @@ def test_the_command_fails_with_a_trivial_task_and_writes_its_record(monkeypatch
     assert shortcuts.main(["--output", str(tmp_path), "--stale"]) == 0
     assert shortcuts.state_of("toy", "medgan_jax.phantoms.shapes", tmp_path) == "stale"
     assert shortcuts.state_of("other", MODULE, tmp_path) == "missing"
+
+
+def test_a_training_that_was_stopped_is_no_measurement(monkeypatch):
+    small(monkeypatch, 4)
+    train = shortcuts.run.train
+    early = lambda make, config, options: train(make, config, dataclasses.replace(options, steps=1))  # noqa: E731
+    monkeypatch.setattr(shortcuts.run, "train", early)
+    with pytest.raises(UserError, match="stopped before its end"):
+        measure(task(segmentation, trivial=False), MODULE)
 
 
 def test_tasks_that_do_not_fit_are_refused():
