@@ -1,7 +1,7 @@
 """MGAN: Markovian GAN, textures in one pass, with MDAN for its targets [17], section 3.3 of the review.
 
 Li, Wand. ECCV 2016 (arXiv 1604.04382); layers, weights and schedule of the authors' code (chuanli11/MGANs).
-Both games judge each patch of maps of a frozen VGG19, f3 = relu3_1, f4 = relu4_1, f5 = relu5_1, with the hinge
+Both games judge each patch of maps of a frozen VGG19, f3 = relu3_1, f4 = relu4_1, f5 = relu5_1, by the hinge
 h(s, t) = E max(0, 1 - t s). First (MDAN, `medgan_jax.perceptual`) pixels are optimised, an image y for each
 photograph x, against the patches of one style image; then (MGAN) G learns to make y of x at once:
 
