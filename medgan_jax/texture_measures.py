@@ -112,7 +112,7 @@ def gradient_statistics(prediction: str, reference: str) -> tuple[Metric, ...]:
 
 
 def catphan_quality(
-    prediction: str, reference: str, *, pixel_mm: float, photons: Sequence[float] = ()
+    prediction: str, reference: str, pixel_mm: float, photons: Sequence[float] = ()
 ) -> tuple[Metric, ...]:
     """`image_fidelity` of images in [-1, 1], and of phantoms, which `photons` are for, PSNR by dose and `mtf50`."""
     metrics = image_fidelity(prediction, reference, low=-1, high=1)

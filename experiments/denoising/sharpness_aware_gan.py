@@ -11,9 +11,9 @@ S, trained beforehand, says how sharp each pixel is:
 LBP is the share of local binary patterns 6 to 9 in a window of 21 pixels: it has no gradient, S has one.
 Data: Catphan 600 and a piglet, 1e4 and 1e5 photons a ray; here Catphan phantoms. A folder has `image` and
 `target` in HU, or slices to which noise is added. Deviations: instance norm for batch norm at one image; S
-learns from partly blurred targets, not photographs; the state with the best PSNR, of the whole range, is
-kept. Published: 1e4 photons PSNR 26.77 dB, SSIM 0.8454; 1e5 photons 28.25 dB, 0.87. `small`: no run recorded
-yet. `paper`: not run.
+learns from partly blurred targets, not photographs; the state with the best PSNR is kept. Published: 1e4
+photons PSNR 26.77 dB, SSIM 0.8454; 1e5: 28.25 dB, 0.87.
+`small`: no run recorded yet. `paper`: not run.
 
     python -m experiments.denoising.sharpness_aware_gan --data.source FOLDER
 """
@@ -22,8 +22,8 @@ import dataclasses
 import functools
 from typing import Literal
 
-import jax
 import optax
+from jax.nn import sigmoid
 
 from medgan_jax import cli
 from medgan_jax.classical import denoisers
@@ -33,11 +33,12 @@ from medgan_jax.data.intensity import MinMax
 from medgan_jax.data.needs import Needs
 from medgan_jax.forward_models import in_range, partly_defocused
 from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
-from medgan_jax.losses import adversarial, pixel
+from medgan_jax.losses import games, pixel
 from medgan_jax.losses.sharpness import lbp_sharpness
 from medgan_jax.models.patchgan import PatchGAN
 from medgan_jax.models.unet import pix2pix_unet
 from medgan_jax.nn.blocks import beside
+from medgan_jax.schedules import constant_then_linear
 from medgan_jax.texture_measures import catphan_quality
 
 NEEDS = Needs(channels=1)
@@ -49,7 +50,7 @@ class Config(ExperimentConfig):
     size: int = 512
     patch: int = 256
     base: int = 64  # of G and S
-    levels: tuple[int, int] = (8, 8)  # of G, of S
+    depth: tuple[int, int] = (8, 8)  # levels of G and of S
     residual: bool = True  # G, of which components are said to be so, has blocks and adds to its input
     patch_layers: int = 3
     gan_loss: Literal["lsgan", "bce"] = "lsgan"  # not known, nor are the two weights
@@ -62,19 +63,19 @@ class Config(ExperimentConfig):
     learning_rate: float = 2e-4
     beta1: float = 0.5
     sharp_steps: int = 20000
-    steps: int = 85000  # 30 epochs of 4 x 708 slices; not known
+    steps: int = 85000  # 30 epochs of 4 x 708 slices; not known, nor that the rate falls in their second half
     evaluate_every: int = 2832
     phantoms: tuple[int, int, int] = (708, 50, 142)
 
     @classmethod
     def tiny(cls):
-        return cls(size=32, patch=16, base=2, levels=(2, 2), patch_layers=1, window=5, batch_size=8,
+        return cls(size=32, patch=16, base=2, depth=(2, 2), patch_layers=1, window=5, batch_size=8,
                    sharp_steps=2, steps=4, evaluate_every=2, evaluation_cases=8, phantoms=(8, 8, 8))
 
     @classmethod
     def small(cls):
-        return cls(size=128, patch=64, base=16, levels=(5, 3), patch_layers=2, window=11,
-                   batch_size=4, learning_rate=5e-4, sharp_steps=150, steps=500, evaluate_every=250,
+        return cls(size=128, patch=64, base=16, depth=(5, 3), patch_layers=2, window=11,
+                   batch_size=4, learning_rate=1e-3, sharp_steps=150, steps=1000, evaluate_every=250,
                    evaluation_cases=16, phantoms=(96, 16, 32))
 
     def twin(self):
@@ -83,10 +84,9 @@ class Config(ExperimentConfig):
 
 def models(config):
     unet = functools.partial(pix2pix_unet, config.patch, base=config.base, norm="instance", dropout=0.0)
-    generator = unet(levels=config.levels[0], residual_blocks=config.residual, residual_clip=config.residual)
+    generator = unet(levels=config.depth[0], residual_blocks=config.residual, residual_clip=config.residual)
     networks = {"G": generator, "D": PatchGAN(config.patch_layers, config.base, norm="instance")}
-    sharpness = unet(levels=config.levels[1], activation=jax.nn.sigmoid)
-    return networks | ({"S": sharpness} if config.lambda_2 else {})
+    return networks | ({"S": unet(levels=config.depth[1], activation=sigmoid)} if config.lambda_2 else {})
 
 
 def sharpness_loss(config):
@@ -104,7 +104,7 @@ def discriminator_loss(config):
         """L_D of the noisy x and its target y, (B, H, W, 1) in [-1, 1]."""
         x, y = batch["low"], batch["target"]
         real, fake = nets.D(beside(x, y)), nets.D(beside(x, nets.G(x)))
-        return adversarial.GAMES[config.gan_loss][0](real, fake), Terms(nets, real=real.mean())
+        return games.GAMES[config.gan_loss][0](real, fake), Terms(nets, real=real.mean())
 
     return loss
 
@@ -113,7 +113,7 @@ def generator_loss(config):
     def loss(nets, batch, context):
         """L_G, the sum of three weighted terms."""
         x, y, fake = batch["low"], batch["target"], nets.G(batch["low"])
-        score, (_, deceive) = nets.D(beside(x, fake)), adversarial.GAMES[config.gan_loss]
+        score, (_, deceive) = nets.D(beside(x, fake)), games.GAMES[config.gan_loss]
         terms = {"adversarial": deceive(score), "l1": config.lambda_1 * pixel.l1(fake, y)}
         if config.lambda_2:
             terms["sharpness"] = config.lambda_2 * pixel.norm(nets.S.eval(fake), nets.S.eval(y))
@@ -123,12 +123,11 @@ def generator_loss(config):
 
 
 def experiment(config):
-    photons, pixel_mm = config.photons, config.field_mm / config.size
-    slices = open_catphans(config.data.source, config.size, config.phantoms, photons, pixel_mm)
+    drawn, pixel_mm = config.data.source == "phantom", config.field_mm / config.size
+    slices = open_catphans(config.data.source, config.size, config.phantoms, config.photons, pixel_mm)
     cases = tissue_patches(slices, config.batch_size, config.patch, least=-1000.0, known=("edge", "photons"))
-    drawn = config.data.source == "phantom"
     prepare, networks = in_range(RANGE.forward, low="image", target="target"), models(config)
-    adam = optax.adam(config.learning_rate, b1=config.beta1)
+    adam = optax.adam(constant_then_linear(config.learning_rate, config.steps, 0.5), b1=config.beta1)
     turns = (Phase("D", ("D",), discriminator_loss(config), adam),
              Phase("G", ("G",), generator_loss(config), adam))
     stages = (Stage("game", networks, turns, cases, config.steps, prepare),)
@@ -140,7 +139,7 @@ def experiment(config):
         id="sharpness_aware_gan", config=config, stages=stages, select="psnr", value_range=(-0.5, 0.1),
         infer=lambda nets, batch, key: {"denoised": nets.G.eval(batch["low"])},
         **denoisers("denoised", source="low", target="target", scale=0.05, untouched="low dose"),
-        metrics=catphan_quality("denoised", "target", pixel_mm=pixel_mm, photons=photons if drawn else ()),
+        metrics=catphan_quality("denoised", "target", pixel_mm, config.photons if drawn else ()),
         image_ranges={"error": (0, 0.1)}, prediction=Prediction("low", "denoised", lambda image: RANGE),
         terms={"adversarial": "1", "l1": f"{config.lambda_1:g}", "sharpness": f"{config.lambda_2:g}"},
         unknowns=("both lambdas", "least squares or cross-entropy", "S", "residual parts of G", "steps"),

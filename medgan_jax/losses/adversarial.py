@@ -91,10 +91,3 @@ def discriminator_hinge(real: jax.Array, fake: jax.Array, *, margin: float = 1.0
 def generator_hinge(fake: jax.Array) -> jax.Array:
     """-E f(fake): the generator's side of the hinge game (Lim and Ye 2017), equal to the Wasserstein one."""
     return generator_wasserstein(fake)
-
-
-# The discriminator's and the generator's loss of a game that a configuration names.
-GAMES = {
-    "bce": (discriminator_cross_entropy, generator_non_saturating),
-    "lsgan": (discriminator_least_squares, generator_least_squares),
-}
