@@ -15,7 +15,7 @@ Gaussians on a circle, for which the same game is played by small dense networks
 Deviations: the losses are means over the batch (sums in the code); the state with the best sliced Wasserstein
 distance on validation samples is kept, not the last.
 Expected: no value in the review for this base model.
-`small`: seven modes of the ring in a minute on two CPU cores, from batches of 256 and two normal numbers. With
+`small`: seven modes of the ring in a minute on two CPU cores, by batches of 256 and two normal numbers. With
 64 and four it stays at six: D is then the best there is (0.43 on their modes, 1 on the others), but its score
 is level around them, and so nothing moves G on. `paper`: not run by this project.
 
