@@ -1,9 +1,12 @@
 """Wavelet shrinkage keeps what is smooth or strong and takes noise away."""
 
+import jax
 import numpy as np
 import pytest
 
-from medgan_jax.inference.wavelets import wavelet_shrinkage
+from medgan_jax.inference import wavelets
+
+wavelet_shrinkage = jax.jit(wavelets.wavelet_shrinkage)
 
 
 @pytest.mark.parametrize("shape", [(2, 32, 32, 1), (1, 9, 14, 3), (1, 8, 12, 10, 1), (1, 4, 4, 1)])

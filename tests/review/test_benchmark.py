@@ -97,6 +97,7 @@ def test_every_kind_of_entrant_is_measured_and_ranked(content):
         "noisy input": "measured",
         "wavelets": "measured",
         "larger toys": "failed",
+        "no toys": "failed",
     }
     ranked = [each["updates"]["rank"] for each in found["rows"][:4]]
     assert [each["rank"] for each in ranked] == [1, 2, 3, 4]
@@ -115,6 +116,11 @@ def test_an_entrant_with_another_task_is_refused_with_its_reason(content):
         "larger toys is refused in the track contest: input of test case 0 is (16, 16, 1), not (8, 8, 1)"
     )
     assert "refused" in forms.markdown(content) and refused["updates"]["rank"] is None
+
+
+def test_an_entrant_that_cannot_be_loaded_loses_no_other(content):
+    (reason,) = row(content, "no toys")["failures"].values()
+    assert reason.startswith("there is no experiment module 'toy_experiments.nothing'")
 
 
 def test_the_proof_compares_every_case_and_every_value(contest):
@@ -239,7 +245,7 @@ def test_an_entrant_is_stopped_in_time_and_ranked_by_what_it_is_then(played, roo
 def test_forms_agree(content):
     text, lines = forms.markdown(content), list(csv.DictReader(io.StringIO(forms.comma_separated(content))))
     body = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(body) == 2 + 5 and len({line.replace("\\|", "").count("|") for line in body}) == 1
+    assert len(body) == 2 + 6 and len({line.replace("\\|", "").count("|") for line in body}) == 1
     for each in content["tracks"][0]["rows"]:
         for column in ("updates", "time"):
             for name, values in each[column]["metrics"].items():
@@ -290,7 +296,7 @@ def test_the_command_writes_three_files_and_says_what_is_in_them(root, played, t
     with processes_here([]):
         benchmark.run(arguments, (contest,))
     printed = capsys.readouterr().out
-    assert "1 tracks, 5 entrants: 4 measured, 1 failed; written to" in printed
+    assert "1 tracks, 6 entrants: 4 measured, 2 failed; written to" in printed
     names = sorted(path.name for path in (tmp_path / "tables").iterdir())
     assert names == [f"benchmark_contest.{ending}" for ending in ("csv", "json", "md")]
     found = forms.read(tmp_path / "tables" / "benchmark_contest.json")

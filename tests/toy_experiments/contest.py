@@ -21,6 +21,7 @@ CONTEST = Track(
         Entrant("convolution", "method", TOY, seen),
         Entrant("plain U-Net", "plain", build=plain.images),
         Entrant("larger toys", "method", TOY, seen, lambda preset, config: {"size": 16}),
+        Entrant("no toys", "method", "toy_experiments.nothing", seen),
     ),
     metrics=lambda config: image_fidelity("output", "target", low=-1, high=1)[:2],
     classical=lambda config: (classical.wavelets(0.3),),

@@ -114,30 +114,45 @@ def cells(row: Mapping) -> dict[str, list[str]]:
     shown["rank in time"] = rank(time)
     if row["kind"] == "classical":
         return head | shown
-    training = [
-        f"{row['updates']['updates']:,} updates of the generator",
-        f"{len(row['updates']['seeds'])} seeds",
-    ]
+    return head | shown | {
+        "training": _training(row),
+        "parameters": [f"{row['parameters'][part]:,} {words}" for part, words in PARAMETERS.items()],
+        "tuning": _tuning(row),
+        "health": [*_signs(row["health"]), *failures] or [tables.NONE],
+    }  # fmt: skip
+
+
+PARAMETERS = {"generator": "at inference", "all": "trained in all"}
+
+
+def _training(row: Mapping) -> list[str]:
+    """Updates, seeds, seconds, device; updates at equal time."""
+    seeds = len(row["updates"]["seeds"])
+    lines = [f"{row['updates']['updates']:,} updates", f"{seeds} seed{'s' * (seeds != 1)}"]
     if row["seconds"] is not None:
-        training += [f"{tables.number(row['seconds'])} s of steps, {row['wall_seconds']:.0f} s in all"]
-    training += [f"at equal time {time['updates']:,} updates"] if time["updates"] is not None else []
-    tuning = [f"rates x {factor}: {tables.NONE if each is None else tables.number(each)}" for factor, each in
-              row["trials"].items()]  # fmt: skip
-    states = [f"{name.replace('_', ' ')} {tables.number(number)}" for name, number in row["health"].items()
-              if number is not None]  # fmt: skip
-    return (
-        head
-        | shown
-        | {
-            "training": [*training, str(row["device"])],
-            "parameters": [
-                f"{row['parameters']['generator']:,}",
-                f"{row['parameters']['all']:,} trained in all",
-            ],
-            "tuning": [*tuning, f"chosen: x {row['factor']:g}"] if tuning else ["rates of the preset"],
-            "health": [*states, *failures] or [tables.NONE],
-        }
-    )
+        lines += [f"{tables.number(row['seconds'])} s of steps, {row['wall_seconds']:.0f} s in all"]
+    if row["time"]["updates"] is not None:
+        lines += [f"{row['time']['updates']:,} updates at equal time"]
+    return [*lines, str(row["device"])]
+
+
+def _tuning(row: Mapping) -> list[str]:
+    """Validation values of the headline by factor of the learning rates."""
+    if not row["trials"]:
+        return ["rates of the preset"]
+    tried = row["trials"].items()
+    shown = {factor: tables.NONE if each is None else tables.number(each) for factor, each in tried}
+    lines = [f"rates x {factor}: {each}" for factor, each in shown.items()]
+    return [*lines, f"chosen: x {row['factor']:g}"]
+
+
+def _signs(health: Mapping) -> list[str]:
+    """Signs of health; counts as whole numbers."""
+    shown = {name: number for name, number in health.items() if number is not None}
+    return [
+        f"{name.replace('_', ' ')} {number if isinstance(number, int) else tables.number(number)}"
+        for name, number in shown.items()
+    ]
 
 
 def _values(column: Mapping) -> list[str]:

@@ -17,7 +17,7 @@ def as_in(id: str, *names: str):
 
     def changes(preset, config):
         other = cli.load(id).preset(preset)
-        return {name: getattr(other, name) for name in names}
+        return {name: getattr(other, name) for name in names if hasattr(config, name)}
 
     return changes
 
@@ -115,7 +115,7 @@ def _in_window(to_hu):
 
 
 _as_wgan = as_in(
-    "wgan_vgg_ldct", "size", "steps", "evaluate_every", "batch_size", "evaluation_cases", "pixel_mm"
+    "wgan_vgg_ldct", "size", "steps", "evaluate_every", "batch_size", "evaluation_cases"
 )
 _denoised = absolute_error("output", "target", name="mae", unit="HU", scale=SOFT_TISSUE[1] - SOFT_TISSUE[0])
 
@@ -190,8 +190,8 @@ STAINS = Track(
     ),
     note=(
         "A U-Net cannot learn from unpaired images as they are: it learns to colour grey images of the "
-        "wanted stain and is asked with grey images of the other. StainGAN trains a judge of its images beside it, "
-        "which costs it time."
+        "wanted stain and is asked with grey images of the other. StainGAN trains a judge of its images "
+        "beside it, which costs it time."
     ),
 )
 

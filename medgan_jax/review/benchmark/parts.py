@@ -57,18 +57,15 @@ class Part:
         """What the entrants' `--data.source` is."""
         if not self.shares:
             return self.source
-        origin = self.track.entrants[self.track.origin]
-        return str(
-            (self.root / self.preset / self.track.name / "data" / self._key(origin, "phantom")).resolve()
-        )
+        key = self._key(self.track.entrants[self.track.origin], "phantom", 1.0)
+        return str((self.root / self.preset / self.track.name / "data" / key).resolve())
 
-    def _key(self, entrant: Entrant, source: str) -> str:
-        config = configuration(self.track, entrant, self.preset, source, self.factor)
+    def _key(self, entrant: Entrant, source: str, factor: float) -> str:
+        config = configuration(self.track, entrant, self.preset, source, factor)
         plain = json.loads(json.dumps(as_dict(config)))
         known, id = learning.implemented(), entrant.id or self.track.host.id
-        module = known.get(id, id)
         texts = [code.code(name) for name in (*OWN, self.track.module)]
-        return code.digest([learning.fingerprint(module, plain), *texts])[:KEY_LENGTH]
+        return code.digest([learning.fingerprint(known.get(id, id), plain), *texts])[:KEY_LENGTH]
 
     @functools.cached_property
     def key(self) -> str:

@@ -12,10 +12,11 @@ those of steps, by the run's own log: compilation and evaluation do not count.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from medgan_jax.errors import UserError
 from medgan_jax.review.benchmark import cost
 from medgan_jax.review.benchmark.parts import Part, play_all
 from medgan_jax.review.benchmark.track import Entrant, Track
@@ -81,45 +82,63 @@ def play(track: Track, request: Request, say: Callable[[str], None] = print) -> 
     """Runs what is not done yet."""
     common = {"track": track, "preset": request.preset, "root": request.root, "source": request.source}
     run = lambda parts: play_all(parts, jobs=request.jobs, say=say)  # noqa: E731
-    alone = Part(**common, seed=0)
-    untrained = run([alone])[alone]
-    factors = _tuned(track, request, common, run)
+    alone, broken = Part(**common, seed=0), _broken(track, common)
+    host_reason = broken.get(track.host.name)
+    untrained = None if host_reason else run([alone])[alone]
+    entrants = [entrant for entrant in track.entrants if entrant.name not in broken]
+    factors = _tuned(entrants, request, common, run)
     whole = {
         (entrant.name, seed): Part(**common, entrant=entrant, seed=seed, factor=factors[entrant.name][1])
-        for entrant in track.entrants
+        for entrant in entrants
         for seed in request.seeds
     }
     values = run(list(whole.values()))
-    found = [
-        _trained(entrant, factors[entrant.name], whole, values, request.seeds) for entrant in track.entrants
-    ]
+    found = [_trained(entrant, factors[entrant.name], whole, values, request.seeds) for entrant in entrants]
     limit = min((each.seconds for each in found if each.seconds), default=None)
     found = [each if limit is None else _in_time(each, limit, whole, run) for each in found]
+    lost = [entrant for entrant in track.entrants if entrant.name in broken]
+    reasons = [dict.fromkeys(request.seeds, broken[entrant.name]) for entrant in lost]
+    found += [Trained(each, {}, 1.0, {}, {}, why, {}, {}) for each, why in zip(lost, reasons, strict=True)]
     return Played(
         track=track,
         trained=tuple(found),
         classical=untrained["methods"] if untrained else {},
-        classical_failure=None if untrained else alone.failure() or "they did not finish",
+        classical_failure=None if untrained else host_reason or alone.failure() or "they did not finish",
         identity=untrained["identity"] if untrained else {},
         limit=limit,
     )
 
 
-def _tuned(track: Track, request: Request, common: dict, run) -> dict[str, tuple[dict, float]]:
+def _broken(track: Track, common: dict) -> dict[str, str]:
+    """Entrants whose experiment cannot be loaded or configured, with the reason."""
+    reasons = {}
+    for entrant in track.entrants:
+        try:
+            _ = Part(**common, entrant=entrant).place
+        except UserError as error:
+            reasons[entrant.name] = str(error)
+        except Exception as error:
+            reasons[entrant.name] = f"{type(error).__name__}: {error}"
+    return reasons
+
+
+def _tuned(
+    entrants: Sequence[Entrant], request: Request, common: dict, run
+) -> dict[str, tuple[dict, float]]:
     """Of each entrant, the validation value of every factor that was tried, and the best one."""
     factors = FACTORS[: request.trials]
     if len(factors) == 1:
-        return {entrant.name: ({}, 1.0) for entrant in track.entrants}
+        return {entrant.name: ({}, 1.0) for entrant in entrants}
     trials = {
         (entrant.name, factor): Part(
             **common, entrant=entrant, seed=request.seeds[0], factor=factor, tested=False
         )
-        for entrant in track.entrants
+        for entrant in entrants
         for factor in factors
     }
     values = run(list(trials.values()))
     chosen = {}
-    for entrant in track.entrants:
+    for entrant in entrants:
         of_factor = {factor: values[trials[entrant.name, factor]] for factor in factors}
         scores = {factor: each and each["validation"]["value"] for factor, each in of_factor.items()}
         known = {factor: score for factor, score in scores.items() if score is not None}

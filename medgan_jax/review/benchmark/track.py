@@ -217,7 +217,8 @@ def classical(track: Track, preset: str, source: str) -> Experiment:
     ours = [_of_host(method, own) for method in (host.baseline, *host.others) if method is not None]
     more = [_of_case(method, own) for method in track.classical(config)]
     metrics = track.metrics(config)
-    return dataclasses.replace(measured_by(metrics, host, answered), judge=None, others=(*ours, *more))
+    measured = measured_by(metrics, host, answered)
+    return dataclasses.replace(measured, judge=None, compare=None, images=(), others=(*ours, *more))
 
 
 def _of_host(method: Baseline, own: View) -> Baseline:
