@@ -75,7 +75,7 @@ class Config(ExperimentConfig):
     @classmethod
     def small(cls):
         return cls(size=64, widths=(16, 32, 48, 64), kernel=3, norm="batch", over_space=True, turn=True,
-                   batch_size=64, learning_rate=0.02, steps=800, evaluate_every=400, phantoms=(800, 64, 320))
+                   batch_size=32, learning_rate=0.02, steps=800, evaluate_every=400, phantoms=(600, 64, 320))
 
     def twin(self):
         return dataclasses.replace(self, adversarial=0.0)

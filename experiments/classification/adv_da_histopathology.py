@@ -65,7 +65,7 @@ class Config(ExperimentConfig):
     @classmethod
     def small(cls):
         return cls(size=64, bag=4, widths=(16, 32, 48, 64), hidden=(64,), judges="features", source_steps=600,
-                   steps=300, phantoms=(320, 8, 64))
+                   learning_rate=5e-4, steps=800, phantoms=(320, 8, 100))
 
 
 def models(config):

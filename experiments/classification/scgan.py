@@ -64,8 +64,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(base=12, batch_size=16, classifier_steps=300, steps=500, evaluate_every=250,
-                   phantoms=(240, 24, 120))
+        return cls(base=12, batch_size=16, learning_rate=1e-4, generator_rate=5e-4, classifier_steps=300,
+                   steps=500, evaluate_every=150, phantoms=(240, 24, 400))
 
     def twin(self):
         return dataclasses.replace(self, adversarial=0.0)
