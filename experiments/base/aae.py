@@ -1,19 +1,15 @@
 """AAE: adversarial autoencoders, section 4.1.2.3 of the review.
 
-Makhzani, Shlens, Jaitly, Goodfellow, Frey. arXiv 1511.05644, 2015 (ICLR 2016 workshop).
-
-An autoencoder learns to reconstruct; a game in the space of its codes, not of images, holds the codes' own
-distribution q(z) to a prior p(z), so that the decoder makes an image of any z ~ p(z):
+Makhzani, Shlens, Jaitly, Goodfellow, Frey. arXiv 1511.05644, 2015 (ICLR 2016 workshop). An autoencoder
+learns to reconstruct; a game in the space of its codes, not of images, holds their distribution q(z) to a
+prior p(z), so that the decoder makes an image of any z ~ p(z):
 
     L_rec = E (x - p(q(x)))^2                                                       q encoder, p decoder
     L_D   = BCE(D(z), 1) + BCE(D(q(x)), 0)                                          z ~ N(0, s^2 I)
     L_q   = BCE(D(q(x)), 1)
 
-Three turns on the same batch: both networks of the autoencoder, D, and the encoder, which is deterministic.
-Data: digits in the paper; here slices of phantom heads at 32 x 32, or any images of one size.
-Deviations: images are grey, not binary digits; `small` has Adam in the place of the paper's descent.
-Published: Parzen log-likelihood 340 +- 2 on MNIST with 8 numbers a code. No value in the review.
-`small`: minutes on two CPU cores. `paper`: not run by this project.
+The encoder is deterministic. Data: digits in the paper; here slices of phantom heads, or any grey images.
+Published: Parzen log-likelihood 340 +- 2 on MNIST. `small`: by Adam, minutes on two cores. `paper`: not run.
 
     python -m experiments.base.aae --data.source FOLDER
 """
@@ -28,8 +24,8 @@ from medgan_jax import cli
 from medgan_jax.baselines import principal_components
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data import parts
+from medgan_jax.data.heads import head_data
 from medgan_jax.data.needs import Needs
-from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial, pixel
 from medgan_jax.measures import code_distance, image_fidelity, sample_distance
@@ -102,60 +98,52 @@ def encoder_loss(config):
     return loss
 
 
-def prior(config):
-    """A function of a key and a number: so many draws of z."""
-    return lambda key, count: config.spread * jax.random.normal(key, (count, config.code))
-
-
-def infer(config):
-    """x -> its code and reconstruction; draws from the prior, and the images that p makes of them."""
-    def outputs(nets, batch, key):
-        x, z = batch["x"], prior(config)(key, len(batch["x"]))
-        Sizes(exact=(config.size,) * 2).check("this autoencoder", x)
-        code = nets.q.eval(x)
-        return {"code": code, "prior": z, "reconstruction": nets.p.eval(code), "sample": nets.p.eval(z)}
-
-    return outputs
-
-
 def data(config):
-    images = parts.open_heads(config.data.source, size=config.size, counts=config.phantoms)
-    train = Stream(images.train, config.batch_size)
-    return Data(train, images.validation, images.test, evaluation_batch_size=64, fields=("image",))
+    return head_data(config.data.source, size=config.size, counts=config.phantoms,
+                     batch_size=config.batch_size)
 
 
 def experiment(config):
     cases = data(config)
     intensity = parts.unit_range(cases.train.source)
 
+    def prior(key, count):
+        return config.spread * jax.random.normal(key, (count, config.code))
+
     def prepare(batch, key):
         x = intensity.forward(batch["image"])
-        return {"x": x, "z": prior(config)(key, len(x))}
+        return {"x": x, "z": prior(key, len(x))}
+
+    def infer(nets, batch, key):
+        """x -> its code and reconstruction; draws from the prior, and the images that p makes of them."""
+        x, z = batch["x"], prior(key, len(batch["x"]))
+        Sizes(exact=(config.size,) * 2).check("this autoencoder", x)
+        code = nets.q.eval(x)
+        return {"code": code, "prior": z, "reconstruction": nets.p.eval(code), "sample": nets.p.eval(z)}
 
     def optimizer(rate):
         rates = optax.piecewise_constant_schedule(rate, dict.fromkeys(config.lower_at, 0.1))
         return optax.adam(rates) if config.optimizer == "adam" else optax.sgd(rates, config.momentum)
 
-    game_rate = config.adversarial_rate
     turns = (Phase("reconstruction", ("q", "p"), reconstruction_loss, optimizer(config.learning_rate)),)
     if config.adversarial:
-        turns += (Phase("D", ("D",), discriminator_loss, optimizer(game_rate)),
-                  Phase("q", ("q",), encoder_loss(config), optimizer(game_rate)))
+        descent = optimizer(config.adversarial_rate)
+        turns += (Phase("D", ("D",), discriminator_loss, descent),
+                  Phase("q", ("q",), encoder_loss(config), descent))
+    distance = code_distance("code", "prior", scale=config.spread)
     fidelity = image_fidelity("reconstruction", "x", low=0, high=1)[:2]
     return Experiment(
-        id="aae", config=config, infer=infer(config),
+        id="aae", config=config, infer=infer,
         baseline=principal_components("x", config.code, code="code", reconstruction="reconstruction",
-                                      sample="sample", more=lambda *draws: {"prior": prior(config)(*draws)}),
+                                      sample="sample", more=lambda *draws: {"prior": prior(*draws)}),
         stages=(Stage("game", models(config), turns, cases, config.steps, prepare),),
-        metrics=(code_distance("code", "prior", scale=config.spread), *fidelity,
-                 *sample_distance("sample", "x")),
+        metrics=(distance, *fidelity, *sample_distance("sample", "x")),
         images=("x", "reconstruction", "sample"), value_range=(0, 1),
         prediction=Prediction("x", "reconstruction", lambda image: intensity),
         learning=(Bound("mmd", "<=", "twin", times=0.1), Bound("mmd", "<=", 0.01),
                   Bound("psnr", ">=", "twin", plus=-2.0), Bound("swd", "<=", "twin", times=0.8)),
         terms={"reconstruction": "1", "adversarial": f"weight {config.adversarial:g}"},
-        unknowns=("learning rates, momentum, their lowering and the batch size: recalled, not certain",
-                  "the encoder: deterministic, of three that the paper offers"))
+        unknowns=("learning rates, momentum, their lowering, batch size", "encoder: deterministic, of three"))
 
 
 if __name__ == "__main__":

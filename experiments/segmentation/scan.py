@@ -1,21 +1,18 @@
 """SCAN: structure correcting adversarial network for organ segmentation in chest X-rays [63], Table 6.
 
 Dai, Dong, Wang, Liang, Zhang, Xing. DLMIA at MICCAI 2018, arXiv 1703.08770. There is no public code; layers
-follow recollection and a third-party attempt at the paper's table.
-
-A critic D judges the shape of a whole mask of all organs, the true one or S's, and never sees the image:
+follow recollection and a third-party attempt at the paper's table. A critic D judges the shape of a whole
+mask of all organs, the true one or S's, and never sees the image:
 
     min_S max_D  sum_i CE(S(x_i), y_i) - lambda [BCE(D(y_i), 1) + BCE(D(S(x_i)), 0)]         lambda = 0.01
 
-S minimises BCE(D(S(x)), 1) in the place of the last term. Both networks are tiny and learn from nothing else:
-S alone by cross-entropy first, then D alone, then both in turns of five steps.
-
-Data: JSRT (247 radiographs, lungs and heart) and Montgomery (138, lungs), at 400 x 400, each image with mean
-0 and deviation 1; here phantoms with disease, or a folder with masks 0 none, 1 right lung, 2 left lung,
-3 heart, or a channel for each organ. For lungs alone say --config.organs 2.
-Published: Dice of lungs 0.973 and heart 0.927, IoU 0.947 and 0.866, of JSRT.
-Deviations: the state with the best validation Dice is kept. Its twin has cross-entropy alone.
-`small`: minutes on two CPU cores. `paper`: not run by this project.
+S minimises BCE(D(S(x)), 1) in the place of the last term. S learns alone by cross-entropy first, then D
+alone, then both in turns of five steps; both are tiny.
+Data: JSRT (247 radiographs, lungs and heart) and Montgomery (138, lungs), each of mean 0 and deviation 1;
+here phantoms with disease, or a folder with masks 0 none, 1 right lung, 2 left lung, 3 heart, or a channel
+for each organ. For lungs alone say --config.organs 2.
+Published: Dice of lungs 0.973 and heart 0.927, IoU 0.947 and 0.866, of JSRT. The state with the best
+validation Dice is kept; its twin has CE(S(x), y) alone. `small`: minutes on two CPU cores. `paper`: not run.
 
     python -m experiments.segmentation.scan --data.source FOLDER
 """
@@ -29,10 +26,10 @@ import optax
 from medgan_jax import cli
 from medgan_jax.baselines import mean_shape
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data.intensity import Affine
 from medgan_jax.data.needs import Needs
+from medgan_jax.data.parts import standard_range
 from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.data.segmentations import open_chests
+from medgan_jax.data.segmentations import label_map, most_probable, open_chests
 from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses import adversarial
 from medgan_jax.losses.segmentation import class_cross_entropy
@@ -109,34 +106,19 @@ def segmentor_loss(config):
     return loss
 
 
-def outputs(probability):
-    """Of class probabilities (B, H, W, organs + 1): the most probable, as a label map and a mask an organ."""
-    labels = probability.argmax(-1)
-    mask = jax.nn.one_hot(labels, probability.shape[-1])[..., 1:]
-    return {"probability": probability, "labels": labels[..., None].astype(jnp.float32), "mask": mask}
-
-
 def data(config):
     chests = open_chests(config.data.source, size=config.size, framing=config.framing, counts=config.phantoms)
-    return Data(Stream(chests.train, config.batch_size), chests.validation, chests.test,
-                evaluation_batch_size=20, fields=("image", "mask"))
-
-
-def standardised(image):
-    """The map of one image to mean 0 and deviation 1."""
-    deviation = float(image.std()) or 1.0
-    return Affine(1 / deviation, -float(image.mean()) / deviation, "input")
+    train = Stream(chests.train, config.batch_size)
+    return Data(train, chests.validation, chests.test, evaluation_batch_size=20, fields=("image", "mask"))
 
 
 def experiment(config):
     def prepare(batch, key):
-        image, mask, numbers = batch["image"], batch["mask"], jnp.arange(1, config.organs + 1)
-        if mask.shape[-1] > 1:  # a channel for each organ, later ones over earlier ones
-            mask = jnp.max((mask[..., :config.organs] > 0) * numbers, -1, keepdims=True)
+        image, labels = batch["image"], label_map(batch["mask"], config.organs)
         mean, deviation = image.mean((1, 2, 3), keepdims=True), image.std((1, 2, 3), keepdims=True)
-        y = jax.nn.one_hot(mask[..., 0], config.organs + 1)
+        y = jax.nn.one_hot(labels[..., 0], config.organs + 1)
         return {"x": (image - mean) / jnp.maximum(deviation, 1e-6), "y": y, "organs": y[..., 1:],
-                "true_labels": mask}
+                "true_labels": labels}
 
     cases, adam, names = data(config), optax.adam(config.learning_rate), ORGANS[:config.organs]
     critic_plays, segmentor_plays = in_blocks(config.block, config.block, alone=config.critic_first)
@@ -151,15 +133,15 @@ def experiment(config):
     game = Stage("game", nets, turns, cases, game_steps, prepare) if config.lam else None
     return Experiment(
         id="scan", config=config, stages=(first, game) if config.lam else (first,),
-        infer=lambda nets, batch, key: outputs(jax.nn.softmax(nets.S.eval(batch["x"]))),
-        baseline=mean_shape("y", outputs), select="dsc",
+        infer=lambda nets, batch, key: most_probable(jax.nn.softmax(nets.S.eval(batch["x"]))),
+        baseline=mean_shape("y", most_probable), select="dsc",
         metrics=(structure_overlap("mask", "organs", names, ("iou",))
                  + structure_shape("mask", "organs", names)),
         images=("x", "labels", "true_labels"),
         image_ranges={"x": (-2, 2), "labels": (0, config.organs), "true_labels": (0, config.organs)},
-        prediction=Prediction("x", "labels", standardised, restore_units=False),
+        prediction=Prediction("x", "labels", standard_range, restore_units=False),
         terms={"cross_entropy": "1", "adversarial": f"lambda = {config.lam:g}"},
-        unknowns=("steps of D alone and of the game", "turns of five steps", "batch size and learning rate",
+        unknowns=("steps of D alone and of the game", "turns of five steps", "batch size, learning rate",
                   "which of the five blocks have 3x3 kernels", "that D sees the mask alone"),
         learning=(Bound("dsc", ">=", "baseline", plus=0.08), Bound("dsc", ">=", "twin", plus=-0.01)))
 

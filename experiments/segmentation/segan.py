@@ -1,20 +1,18 @@
 """SegAN: adversarial network with multi-scale L1 loss for medical image segmentation [59], Table 5.
 
-Xue, Xu, Zhang, Long, Huang. Neuroinformatics 16:383-392, 2018, arXiv 1706.01805. Networks as in BRATS; the
-clipping limit from the authors' code for skin lesions (YuanXue1993/SegAN). A critic C sees an image times a
-mask, the predicted or the true one, and gives features of several levels, the masked image among them. It
-maximises their distance, S minimises it, and that is all of S's loss:
+Xue, Xu, Zhang, Long, Huang. Neuroinformatics 16:383-392, 2018, arXiv 1706.01805; clipping as in the authors'
+code for skin lesions (YuanXue1993/SegAN). A critic C sees an image times a mask, the predicted or the true
+one, and gives features of several levels, the masked image among them. It maximises their distance, S
+minimises it, and that is all of S's loss:
 
     L(S, C) = mean_i 1/L sum_l |C_l(x_i S(x_i)) - C_l(x_i y_i)|_1
 
-No cross-entropy, no label of real and fake. After every step each weight of C is clipped to [-0.05, 0.05].
-All structures go into one critic, their masked images side by side (S3-1C; with one structure, S1-1C).
-Data: BRATS, slices of 180 x 180 with T1c, T2 and FLAIR, random crops of 160 and mirror images, 25 or 274
-subjects; here gliomas in phantom heads, or a folder with masks 0 none, 1 oedema, 2 core, 3 enhancing.
-Published: BRATS 2013, Dice of the whole tumour 0.84, core 0.70, enhancing 0.65; 2015: 0.85, 0.70, 0.66.
-Deviations: the state with the best validation Dice is kept. Its twin is S with the soft Dice loss.
-`small`: Dice of the whole tumour 0.72, best threshold 0.43; minutes on two CPU cores; not yet the enhancing
-part. `paper`: not run by this project.
+After every step each weight of C is clipped to [-0.05, 0.05]. All structures go into one critic, their masked
+images side by side (S3-1C; with one structure, S1-1C).
+Data: BRATS, T1c, T2 and FLAIR, random crops of 160 x 160 and mirror images, 25 or 274 subjects; here gliomas
+in phantom heads, or a folder with masks 0 none, 1 oedema, 2 core, 3 enhancing. Published: BRATS 2013, Dice of
+the whole tumour 0.84, core 0.70, enhancing 0.65; 2015: 0.85, 0.70, 0.66. The state with the best validation
+Dice is kept; the twin has soft Dice. `small`: minutes on two CPU cores. `paper`: not run by this project.
 
     python -m experiments.segmentation.segan --data.source FOLDER
 """
@@ -28,11 +26,11 @@ import optax
 from medgan_jax import cli
 from medgan_jax.baselines import best_threshold
 from medgan_jax.configuration import ExperimentConfig
-from medgan_jax.data import transforms
+from medgan_jax.data import parts, transforms
 from medgan_jax.data.intensity import Affine
 from medgan_jax.data.needs import Needs
 from medgan_jax.data.pipeline import Data, Stream
-from medgan_jax.data.segmentations import open_gliomas
+from medgan_jax.data.segmentations import likely, open_gliomas
 from medgan_jax.data.sources import mapped
 from medgan_jax.game import Bound, Experiment, Phase, Prediction, Stage, Terms
 from medgan_jax.losses.penalties import clip_parameters
@@ -112,27 +110,18 @@ def segmentor_loss(config):
     return loss
 
 
-def outputs(probability):
-    return {"probability": probability, "mask": (probability > 0.5).astype(jnp.float32)}
-
-
 def data(config):
-    heads = open_gliomas(config.data.source, size=config.size + config.margin, modalities=config.modalities,
-                         counts=config.phantoms)
+    heads = open_gliomas(config.data.source, size=config.size + config.margin, counts=config.phantoms,
+                         modalities=config.modalities)
     crop = (config.size, config.size)
 
     def augment(record, random):
         return transforms.flip(transforms.random_crop(record, random, crop), random)
 
+    train = Stream(heads.train, config.batch_size, augment)
     held = (mapped(part, lambda record: transforms.centre_crop(record, crop))
             for part in (heads.validation, heads.test))
-    return Data(Stream(heads.train, config.batch_size, augment), *held, evaluation_batch_size=16,
-                fields=("image", "mask"))
-
-
-def in_unit_range(image):
-    """Magnitudes divided by the image's largest, so that what a mask leaves out is the darkest."""
-    return Affine(1 / (float(image.max()) or 1.0), 0.0, "input")
+    return Data(train, *held, evaluation_batch_size=16, fields=("image", "mask"))
 
 
 def experiment(config):
@@ -141,18 +130,17 @@ def experiment(config):
         levels = jnp.arange(1, config.structures + 1)
         return {"x": batch["image"] / largest, "y": (batch["mask"] >= levels).astype(jnp.float32)}
 
-    names, rate = STRUCTURES[:config.structures], config.learning_rate
-    turn_c = Phase("C", ("C",), critic_loss, optax.rmsprop(rate),
-                   project=lambda params: clip_parameters(params, config.clip))
-    turn_s = Phase("S", ("S",), segmentor_loss(config), optax.rmsprop(rate))
+    names, rmsprop = STRUCTURES[:config.structures], optax.rmsprop(config.learning_rate)
+    turn_c = Phase("C", ("C",), critic_loss, rmsprop, project=lambda C: clip_parameters(C, config.clip))
+    turn_s = Phase("S", ("S",), segmentor_loss(config), rmsprop)
     turns = (turn_c, turn_s) if config.adversarial else (turn_s,)
+    game = Stage("game", models(config), turns, data(config), config.steps, prepare)
     return Experiment(
-        id="segan", config=config,
-        stages=(Stage("game", models(config), turns, data(config), config.steps, prepare),),
-        infer=lambda nets, batch, key: outputs(jax.nn.sigmoid(nets.S.eval(batch["x"]))),
-        baseline=best_threshold("x", "y", outputs), metrics=structure_overlap("mask", "y", names),
+        id="segan", config=config, stages=(game,),
+        infer=lambda nets, batch, key: likely(jax.nn.sigmoid(nets.S.eval(batch["x"]))),
+        baseline=best_threshold("x", "y", likely), metrics=structure_overlap("mask", "y", names),
         select="dsc", images=("x", "probability", "mask", "y"), value_range=(0, 1),
-        prediction=Prediction("x", "probability", in_unit_range, output_intensity=Affine(0.01, 0.0, "%")),
+        prediction=Prediction("x", "probability", parts.largest_of_image, output_intensity=Affine(0.01, 0.0, "%")),
         terms={"distance": "-1, mean of levels", "multi_scale": "1, mean of levels", "dice": "1, the twin's"},
         unknowns=("steps", "intensities: divided by the image's maximum", "weights of the levels: equal"),
         learning=(Bound("dsc_whole", ">=", "baseline", plus=0.15),))

@@ -358,3 +358,14 @@ def largest_is_one(source: Source, field: str = "image") -> Affine:
 def magnitude_range(image: np.ndarray) -> MinMax:
     """The map of 0 and the largest value of one magnitude image onto -1 and 1; an empty image lands on -1."""
     return MinMax(0.0, float(image.max()) or 1.0, "input", (-1, 1))
+
+
+def largest_of_image(image: np.ndarray) -> Affine:
+    """The map of one magnitude image that divides it by its largest value; an empty image stays as it is."""
+    return Affine(1 / (float(image.max()) or 1.0), 0.0, "input")
+
+
+def standard_range(image: np.ndarray) -> Affine:
+    """The map of one image to mean 0 and deviation 1; an image of one value lands on 0."""
+    deviation = float(image.std()) or 1.0
+    return Affine(1 / deviation, -float(image.mean()) / deviation, "input")

@@ -55,6 +55,31 @@ def _chest(key: jax.Array, size: int, framing: float) -> dict[str, jax.Array]:
     return {"image": drawn["image"], "mask": mask[..., None].astype(jnp.int32)}
 
 
+def label_map(mask: jax.Array, classes: int) -> jax.Array:
+    """Classes 0 to `classes` as (B, H, W, 1), of such a mask or of one with a channel for each class.
+
+    Where channels overlap, later ones count.
+    """
+    if mask.shape[-1] == 1:
+        return mask
+    return jnp.max((mask[..., :classes] > 0) * jnp.arange(1, classes + 1), -1, keepdims=True)
+
+
+def most_probable(probability: jax.Array) -> dict[str, jax.Array]:
+    """Class probabilities (B, H, W, classes + 1) -> `probability` and the most probable class of each pixel.
+
+    The latter as `labels` (B, H, W, 1), and as `mask` (B, H, W, classes), a channel for each but class 0.
+    """
+    labels = probability.argmax(-1)
+    mask = jax.nn.one_hot(labels, probability.shape[-1])[..., 1:]
+    return {"probability": probability, "labels": labels[..., None].astype(jnp.float32), "mask": mask}
+
+
+def likely(probability: jax.Array) -> dict[str, jax.Array]:
+    """Probabilities of structures that may overlap (B, H, W, K): `probability`, and `mask` where it is above 1/2."""
+    return {"probability": probability, "mask": (probability > 0.5).astype(jnp.float32)}
+
+
 def open_glands(source: str, *, size: int, channels: int, field: float, counts: Counts) -> Parts:
     """`image` (H, W, channels), in colour (3) or grey (1), and `label` (H, W, 1), a number for each object.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from medgan_jax.physics import fourier
 
@@ -34,3 +35,9 @@ def consistent_chain(
         image = consistent(before, zero_filled, mask)
         links.append((before, image))
     return links, nets
+
+
+def frequency_error(image: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean |M F image - M F target| over real and imaginary parts of (B, H, W, 2); mask: (H, W), centred."""
+    missed = mask * fourier.fft2c(fourier.to_complex(target - image))
+    return jnp.abs(fourier.to_channels(missed)).mean()

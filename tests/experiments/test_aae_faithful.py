@@ -94,11 +94,10 @@ def test_prior_and_range_of_images(experiment):
     assert float(ready["z"].std()) == pytest.approx(5, rel=0.05)
 
 
-def test_samples_are_decoded_draws_from_the_prior(table):
+def test_samples_are_decoded_draws_from_the_prior(table, experiment):
     made = game(table)
-    x = batch()["x"]
-    config = dataclasses.replace(PAPER, size=2, code=4, spread=2.0)
-    outputs = aae.infer(config)(made.nets, {"x": x}, jax.random.key(0))
+    x = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (3, 28, 28, 1)), jnp.float32)
+    outputs = experiment(code=4, spread=2.0).infer(made.nets, {"x": x}, jax.random.key(0))
     assert np.allclose(outputs["sample"].reshape(3, 4), 0.1 * outputs["prior"], rtol=1e-5)
     assert np.allclose(outputs["prior"], 2 * jax.random.normal(jax.random.key(0), (3, 4)))
     assert np.allclose(outputs["code"][:, 0], x.sum((1, 2, 3)), rtol=1e-5)
