@@ -1,9 +1,8 @@
 """Whether images show a lesion, at a known place or anywhere in a region: thresholds and rates of both.
 
-Arrays are NumPy's, cases first: images and masks `(N, H, W)` of one channel. The filter is matched to a
-smooth disc less its surroundings (Barrett & Myers, "Foundations of image science", 2004, section 13.2), so
-that a constant does not count and the answer is a height in the images' units. A detector is fixed on real
-images, with and without lesions, before it is asked about generated ones.
+Arrays are NumPy's, cases first: images and masks `(N, H, W)` of one channel; lesions are brighter than what is
+around them. Every response is a height over surroundings, so that a constant does not count. A detector is fixed on
+real images, with and without lesions, before it is asked about generated ones.
 """
 
 import dataclasses
@@ -15,38 +14,37 @@ from scipy import ndimage
 from medgan_jax.errors import UserError
 from medgan_jax.evaluation.statistics import wilson_interval
 
-WIDER = 2.0  # the surroundings' radius over the disc's
+WIDER = 2.0  # radius of a lesion's surroundings over its own
+SMALLER = 1 / 3  # radius of the disc that is searched with over the lesions' median
 
 
 @dataclasses.dataclass(frozen=True)
 class Detector:
-    """Thresholds of the response, in the images' units.
+    """Thresholds of the responses, in the images' units.
 
-    known: at a known place, least errors of both kinds. anywhere: of the largest response in the region,
-    which a given share of lesion-free images exceeds. radii: of the discs that are looked for, in pixels.
+    known: at a known place, least errors of both kinds. anywhere: of the largest response in the region, which a
+    given share of lesion-free images exceeds. radius: of the disc that is searched with, in pixels.
     """
 
-    radii: tuple[float, ...]
+    radius: float
     known: float
     anywhere: float
 
 
-def responses(images: np.ndarray, radius: float) -> np.ndarray:
-    """Mean of a disc about each pixel less that of the ring around it, `(N, H, W)`."""
-    images = np.asarray(images, np.float64)
-    reach = int(np.ceil(WIDER * radius))
+def largest(images: np.ndarray, regions: np.ndarray, radius: float) -> np.ndarray:
+    """The largest mean `(N,)` of a disc less the median of the image's region, in which the disc lies deep.
+
+    Middles of discs stay two radii away from the region's border, where its own structures are bright.
+    """
+    reach = int(np.ceil(radius))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    distance = np.hypot(y, x)
-    disc, ring = distance <= radius, (distance > radius) & (distance <= WIDER * radius)
-    kernel = disc / disc.sum() - ring / max(ring.sum(), 1)
-    return np.stack([ndimage.correlate(image, kernel, mode="nearest") for image in images])
-
-
-def largest(images: np.ndarray, regions: np.ndarray, radii: Sequence[float]) -> np.ndarray:
-    """The largest response `(N,)` to a disc of any of the radii with its middle in the image's region."""
-    found = np.max([responses(images, radius) for radius in radii], axis=0)
-    inside = np.where(np.asarray(regions, bool), found, -np.inf)
-    return inside.reshape(len(inside), -1).max(1)
+    disc = (np.hypot(y, x) <= radius).astype(float)
+    found = []
+    for image, region in zip(np.asarray(images, np.float64), np.asarray(regions, bool), strict=True):
+        inner = ndimage.distance_transform_edt(region) > 2 * radius
+        means = ndimage.correlate(image, disc / disc.sum(), mode="nearest")
+        found.append(means[inner].max() - np.median(image[region]) if inner.any() else np.nan)
+    return np.array(found)
 
 
 def at_places(images: np.ndarray, lesions: np.ndarray, regions: np.ndarray) -> np.ndarray:
@@ -72,12 +70,12 @@ def fit_detector(
     areas = np.asarray(lesions, bool).reshape(len(lesions), -1).sum(1)
     if not areas.all():
         raise UserError("a detector needs a lesion in every one of the images that have one")
-    radii = tuple(float(r) for r in np.maximum(1.0, np.quantile(np.sqrt(areas / np.pi), (0.25, 0.75)) * 0.8))
+    radius = float(max(1.0, SMALLER * np.median(np.sqrt(areas / np.pi))))
     ill, healthy = at_places(present, lesions, regions), at_places(absent, lesions, regions)
     return Detector(
-        radii=radii,
+        radius=radius,
         known=least_errors(ill, healthy),
-        anywhere=float(np.quantile(largest(absent, regions, radii), 1 - false_share)),
+        anywhere=float(np.nanquantile(largest(absent, regions, radius), 1 - false_share)),
     )
 
 

@@ -373,7 +373,7 @@ def test_the_page_is_made_from_the_records_and_marks_stale_ones(measured, monkey
     monkeypatch.setattr(recorded, "fingerprint", lambda plan, preset: "another code")
     assert cli.main([*check, "dagan"]) == 2
     said = capsys.readouterr()
-    assert "dagan                            missing" in said.out and "stale" in said.out
+    assert f"{'dagan':<32} missing" in said.out and "stale" in said.out
     assert said.err.count("\n") == 1 and "2 of 2 records are stale or missing: dagan, scan" in said.err
     assert "`scan` **stale**" in (measured.records / "RESULTS.md").read_text()
 

@@ -82,7 +82,9 @@ def unpaired_set(
             for number, (domain, share) in enumerate((("A", INPUT_PREVALENCE), ("B", prevalence))):
                 people = cohort(size, count, part, first=number * count)
                 for person, image in enumerate(images_of(people, MODALITIES[number], share)):
-                    write_picture(folder / f"{part}{domain}" / f"{domain.lower()}{person:04d}.png", image)
+                    write_picture(
+                        folder / f"{part}{domain}" / f"{part}_{domain.lower()}{person:04d}.png", image
+                    )
 
     return made(root, "unpaired", size, counts, prevalence, make)
 
@@ -97,7 +99,7 @@ def paired_set(
             people = cohort(size, count, part)
             for domain, modality in zip("AB", MODALITIES, strict=True):
                 for person, image in enumerate(images_of(people, modality, prevalence)):
-                    write_picture(folder / part / domain / f"p{person:04d}.png", image)
+                    write_picture(folder / part / domain / f"{part}_p{person:04d}.png", image)
 
     return made(root, "paired", size, counts, prevalence, make)
 

@@ -112,7 +112,7 @@ def detector_facts(detector: lesion_search.Detector, people: heads.Cohort) -> di
         lesion_search.at_places(images, lesions, brains) > detector.known for images in (present, absent)
     ]
     search = [
-        lesion_search.largest(images, brains, detector.radii) > detector.anywhere
+        lesion_search.largest(images, brains, detector.radius) > detector.anywhere
         for images in (present, absent)
     ]
     names = ("sensitivity", "false calls")
@@ -135,7 +135,7 @@ def seen(model: Model, detector: lesion_search.Detector, people: heads.Cohort) -
     lesions, brains = people.lesions, people.brains
     kept = lesion_search.at_places(model.present, lesions, brains) > detector.known
     anywhere = [
-        lesion_search.largest(images, brains, detector.radii) > detector.anywhere
+        lesion_search.largest(images, brains, detector.radius) > detector.anywhere
         for images in (model.present, model.absent)
     ]
     return {"loss": ~kept, "hallucination": anywhere[1], "prevalence": np.stack(anywhere)}
