@@ -35,6 +35,7 @@ from medgan_jax.losses.penalties import gradient_penalty
 from medgan_jax.measures import image_fidelity
 from medgan_jax.models.dense import MultiLevelDenseNet
 from medgan_jax.models.srgan import srgan_discriminator
+from medgan_jax.schedules import constant_then_linear
 from medgan_jax.texture_measures import gradient_statistics
 from medgan_jax.turns import in_cycles
 
@@ -58,6 +59,7 @@ class Config(ExperimentConfig):
     penalty: float = 10.0
     batch_size: int = 2
     learning_rate: float = 1e-4
+    flat: float = 1.0  # share of the first stage before its rate falls to 0
     game_rate: float = 5e-6
     pretraining: int = 500000
     steps: int = 550000
@@ -74,8 +76,8 @@ class Config(ExperimentConfig):
     @classmethod
     def small(cls):
         return cls(size=(32, 32, 32), patch=16, window=38, blocks=3, units=2, growth=8, base=8, batch_size=4,
-                   learning_rate=2e-3, game_rate=2e-4, pretraining=400, steps=500, turns=(10, 7, 500, 200),
-                   evaluate_every=250, evaluation_cases=8, phantoms=(64, 8, 16))
+                   learning_rate=2e-3, flat=0.3, game_rate=2e-4, pretraining=900, steps=300,
+                   turns=(10, 7, 500, 200), evaluate_every=300, evaluation_cases=8, phantoms=(64, 8, 16))
 
     def twin(self):
         return dataclasses.replace(self, adversarial=0.0)
@@ -120,7 +122,8 @@ def experiment(config):
     cases = coarse_heads(config.data.source, size=config.size, patch=config.patch, factor=config.factor,
                          axes=IN_PLANE, counts=config.phantoms, batch_size=config.batch_size)
     networks, adam = models(config), optax.adam(config.game_rate)
-    alone = Phase("G", ("G",), pretraining_loss, optax.adam(config.learning_rate))
+    rate = constant_then_linear(config.learning_rate, config.pretraining, config.flat)
+    alone = Phase("G", ("G",), pretraining_loss, optax.adam(rate))
     first = Stage("pretraining", {"G": networks["G"]}, (alone,), cases, config.pretraining)
     alone_for, each, together, pause = config.turns
     for_d, for_g = in_cycles(each, alone=alone_for, together=together, pause=pause)
@@ -130,12 +133,11 @@ def experiment(config):
     return Experiment(
         id="mdcsrn_gan", config=config, stages=(first, game) if config.adversarial else (first,),
         infer=lambda nets, batch, key: {"fine": windows_without_rim(
-            nets.G.eval, batch["low"], window=config.window, rim=config.rim)},
+            nets.G.eval, batch["low"], window=config.window, rim=config.rim)}, value_range=(0, 1),
         baseline=Baseline("zero filling", lambda fitted, batch, key: {"fine": batch["low"]}),
         others=(cubic_interpolation("fine", source="low", factor=(config.factor,) * 2, axes=IN_PLANE),),
         metrics=(*image_fidelity("fine", "image", low=0, high=1), *gradient_statistics("fine", "image")),
-        images=("low", "fine", "image"), compare=("fine", "image"), value_range=(0, 1),
-        image_ranges={"error": (0, 0.2)},
+        images=("low", "fine", "image"), compare=("fine", "image"), image_ranges={"error": (0, 0.2)},
         prediction=Prediction("low", "fine", lambda image: MaxScale.fit(image, "input"), rank=3),
         terms={"l1": "1, before the game", "pixel": "1", "adversarial": f"lambda = {config.adversarial:g}",
                "wasserstein": "1", "penalty": f"{config.penalty:g}"},
