@@ -11,10 +11,10 @@ together; D judges pairs, of which both halves are generated, and C judges codes
 
 Each takes 20 updates in turn. New pairs are V(z), G(V(z)); a segmenter that has learned on such pairs alone
 is tested on real images, beside one that has learned on real pairs. Data: Messidor, trees segmented by a
-network that had learned DRIVE; folders `A/ B/`, or phantom eyes.
-Deviations: each convolution of the encoder reads the one before, in the code the second reads the image; maps
-of one pixel are not normalised; segmenters are small U-Nets. Published: no value in the review. `small`: no
-record, for in six minutes V draws the mean tree and Dice is 0.10, from real pairs 0.64. `paper`: not run.
+network that had learned DRIVE; folders `A/ B/`, or phantom eyes. Deviations: each convolution of the encoder
+reads the one before, in the code the second reads the image; maps of one pixel are not normalised. Published:
+no value in the review. `small`: no record, for in six minutes V draws the mean tree and Dice is 0.10, from
+real pairs 0.64. `paper`: not run.
 
     python -m experiments.synthesis_conditional.retinal_aae_pix2pix --data.source FOLDER
 """
@@ -119,7 +119,8 @@ def new_pairs(config, nets, key, count):
 
 
 def experiment(config):
-    nets, cases = models(config), eye_data(config.data.source, config.size, config.phantoms, config.batch_size)
+    nets = models(config)
+    cases = eye_data(config.data.source, config.size, config.phantoms, config.batch_size)
     known = cases.train.source
     prepare = in_ranges({"A": unit_range(known, "A"), "B": symmetric_range(known, "B")})
     adam, code_adam = (optax.adam(rate, b1=0.5) for rate in (config.learning_rate, config.code_rate))
