@@ -10,11 +10,10 @@ together; D judges pairs, of which both halves are generated, and C judges codes
     L_C = BCE(C(z), 1) + BCE(C(E(A)), 0)                                                     z ~ N(0, I)
 
 Each takes 20 updates in turn. New pairs are V(z), G(V(z)); a segmenter that has learned on such pairs alone
-is tested on real images, beside one that has learned on real pairs. Data: Messidor, trees segmented by a
-network that had learned DRIVE; folders `A/ B/`, or phantom eyes. Deviations: each convolution of the encoder
-reads the one before, in the code the second reads the image; maps of one pixel are not normalised. Published:
-no value in the review. `small`: no record, for in six minutes V draws the mean tree and Dice is 0.10, from
-real pairs 0.64. `paper`: not run.
+is tested on real images, beside one of real pairs. Data: Messidor, trees of a network that had learned DRIVE;
+folders `A/ B/`, or phantom eyes. Deviations: each convolution of the encoder reads the one before, in the
+code the second reads the image; maps of one pixel are not normalised. Published: no value. `small`: no
+record, for in six minutes V draws the mean tree and Dice is 0.10, from real pairs 0.64. `paper`: not run.
 
     python -m experiments.synthesis_conditional.retinal_aae_pix2pix --data.source FOLDER
 """
