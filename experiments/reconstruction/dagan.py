@@ -1,20 +1,17 @@
 """DAGAN: Deep De-Aliasing Generative Adversarial Networks for fast compressed sensing MRI [83], Table 12.
 
 Yang, Yu, Dong, Slabaugh, Dragotti, Ye, Liu, Arridge, Keegan, Guo, Firmin. IEEE TMI 37(6):1310-1321, 2018.
-Layers, weights and schedule follow the authors' public code (tensorlayer/DAGAN). A U-Net removes the aliasing
-of a zero-filled magnitude image; its output is added to the input (refinement):
+Details: the authors' code (tensorlayer/DAGAN). To a zero-filled magnitude image a U-Net's output is added:
 
     x_hat = clip(x_zf + G(x_zf), -1, 1)                                             x_zf = |F^-1 M F x|
     L_G   = alpha ||x_hat - x|| / ||x|| + beta E(|F x_hat| - |F x|)^2 + gamma E(f(x_hat) - f(x))^2 + L_adv
     L_D   = BCE(D(x), 1) + BCE(D(x_hat), 0)                                         L_adv = BCE(D(x_hat), 1)
 
 D sees the image alone; images are real magnitudes; no data consistency. F in L_G is unnormalised, of images
-in [0, 1]; f is VGG16 after pool4. Ten epochs without a better validation NMSE end it; the best is kept. Data:
-MICCAI 2013 grand challenge, T1 brain, 21128 training and 9854 test slices; here phantoms or a folder.
-Deviations: without VGG weights (`config.features.weights`) f learns a proxy task, gamma is fitted to it, and
-the results say so; images are divided by their own maximum, not the volume's; the first convolution has its
-activation; no biases before batch normalisation. Published: NMSE 0.08 +- 0.02, PSNR 40.20 +- 4.07 dB at 30 %
-of k-space; other data give others. `small`: three minutes on two CPU cores. `paper`: not run.
+in [0, 1]; f is VGG16 after pool4. Data: MICCAI 2013 grand challenge, T1 brain, 21128 and 9854 slices; here
+phantoms or a folder. Deviations: without VGG weights f learns a proxy task, to which gamma is fitted; images
+are divided by their own maximum; the first convolution has its activation; no biases before norms. Published:
+NMSE 0.08 +- 0.02, PSNR 40.20 +- 4.07 dB at 30 %. `small`: three minutes. `paper`: not run.
 
     python -m experiments.reconstruction.dagan --data.source FOLDER
 """
@@ -132,9 +129,8 @@ def experiment(config):
     adam_d, adam_g = (optax.adam(rate, b1=config.beta1) for rate in rates)
     turn_d = Phase("D", ("D",), discriminator_loss, adam_d)
     turn_g = Phase("G", ("G",), generator_loss(config), adam_g)
-    game = Stage("game", {**models(config), **features.networks},
-                 (turn_d, turn_g) if config.adversarial else (turn_g,),
-                 cases, config.steps, prepare, features.frozen, memory=memory)
+    game = Stage("game", {**models(config), **features.networks}, (turn_d, turn_g) if config.adversarial else
+                 (turn_g,), cases, config.steps, prepare, features.frozen, memory=memory)
     return Experiment(
         id="dagan", config=config, stages=(*features.stages, game),
         infer=lambda nets, batch, key: {"reconstruction": nets.G.eval(batch["zero_filled"])},
