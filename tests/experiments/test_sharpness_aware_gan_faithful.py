@@ -120,6 +120,7 @@ def test_weights_schedule_and_range(experiment, rates):
     assert (PAPER.field_mm, PAPER.photons) == (FIELD_OF_VIEW_MM, (1e4, 1e5))
     game = experiment().stages[-1]
     assert rates(game.phases[1], 5) == pytest.approx(2e-4, rel=1e-3)
+    assert rates(experiment(steps=100).stages[-1].phases[1], 76)[75] == pytest.approx(1e-4, rel=1e-3)
     batch = game.prepare(
         {"image": jnp.full((1, 4, 4, 1), -1024.0), "target": jnp.full((1, 4, 4, 1), 465.45)},
         jax.random.key(0),
