@@ -48,7 +48,7 @@ def read(path: pathlib.Path) -> dict:
 def heading(content: Mapping) -> str:
     """What was run, in one line."""
     seeds = len(content["seeds"])
-    words = f"preset {content['preset']}, {seeds} seed{'s' * (seeds != 1)}"
+    words = f"Preset {content['preset']}, {seeds} seed{'s' * (seeds != 1)}"
     trials = content["trials"]
     words += f", {trials} tuning trial{'s' * (trials != 1)} for each trained entrant"
     few = f" Preliminary: fewer than {FULL_SEEDS} seeds." if content["preliminary"] else ""

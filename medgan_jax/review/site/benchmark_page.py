@@ -96,11 +96,11 @@ def _ranks(track: Mapping) -> Markup | str:
             tag("line", **ends, y1=y, y2=y, class_="plot-bar"),
             tag("circle", cx=f"{at(found['rank']):.1f}", cy=y, r="5", class_=kind),
         ]
-    heading = "Rank at equal updates, 1 at the left, with its 95 % interval"
+    heading = "Rank at equal updates, best at the left"
     height = top + line * len(rows) + 4
     drawing = tag(
         "svg",
-        tag("title", f"{heading}: {'; '.join(said)}"),
+        tag("title", f"{heading}, with 95 % intervals: {'; '.join(said)}"),
         tag("text", heading, x=left, y="18", class_="plot-title"),
         drawn,
         class_="plot",
