@@ -21,7 +21,7 @@ from jax import lax
 from medgan_jax.nn import winograd
 
 FEW = 128  # up to so many output pixels, products with the kernel, or with patches, as it is stored
-PIXELS = 512  # Winograd's products need so many output pixels to make up for changing the kernel
+PIXELS = 512  # Winograd, of images alone, needs so many output pixels to make up for changing the kernel
 WINOGRAD = {((2, 2), (1, 1)): 1, ((3, 3), (1, 1)): 1, ((4, 4), (1, 1)): 1, ((4, 4), (2, 2)): 4}
 CHANNELS = {"gather": 64, "correlate": 128}  # and so many channels on both sides
 FEATURES = 32  # the library's fast kernel needs so many output channels
@@ -192,17 +192,18 @@ def _gather_products(x, kernel, geometry):
     return z.sum(0).reshape(x.shape[0], *geometry.counts, -1)
 
 
-def _gather_plain(x, kernel, geometry, swapped=False):
+def _gather_plain(x, kernel, geometry, swapped=False, of_volume=False):
     """`gather` for a kernel (*K, C / groups, F), or (*K, F, C) if swapped.
 
-    A volume is the sum of planes over the kernel's depth.
+    A volume is the sum of planes over the kernel's depth. Winograd's products for each of them gain next to
+    nothing over a step, and cost twice the time to compile and half as much memory again.
     """
     if len(geometry.taps) == 3:
         plane = _plane(geometry)
         planes = enumerate(_planes(x, geometry))
-        total = sum(_gather_plain(each, kernel[u], plane, swapped) for u, each in planes)
+        total = sum(_gather_plain(each, kernel[u], plane, swapped, of_volume=True) for u, each in planes)
         return total.reshape(x.shape[0], -1, *total.shape[1:])
-    if _suits_winograd("gather", x, kernel.shape[-2 if swapped else -1], geometry):
+    if not of_volume and _suits_winograd("gather", x, kernel.shape[-2 if swapped else -1], geometry):
         return _gather_winograd(x, kernel, geometry, swapped)
     kernel = _swap(kernel) if swapped else kernel
     taps, channels, features = math.prod(geometry.taps), *kernel.shape[-2:]
@@ -467,12 +468,13 @@ def _correlate_groups(x, y, geometry):
     return kernel.reshape(*geometry.taps, x.shape[-1] // g, y.shape[-1])
 
 
-def _correlate_plain(x, y, geometry):
+def _correlate_plain(x, y, geometry, of_volume=False):
     """`correlate` to a kernel (*K, C, F). A volume's kernel is a stack of planes' kernels."""
     if len(geometry.taps) == 3:
         flat, plane = y.reshape(-1, *y.shape[2:]), _plane(geometry)
-        return jnp.stack([_correlate_plain(planes, flat, plane) for planes in _planes(x, geometry)])
-    if _suits_winograd("correlate", x, y.shape[-1], geometry):
+        planes = _planes(x, geometry)
+        return jnp.stack([_correlate_plain(each, flat, plane, of_volume=True) for each in planes])
+    if not of_volume and _suits_winograd("correlate", x, y.shape[-1], geometry):
         return _correlate_winograd(x, y, geometry)
     if y.shape[-1] <= THIN and set(geometry.strides) == {1}:
         return _correlate_thin(x, y, geometry)
