@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib
 import json
 import pathlib
 import types
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medgan_jax import cli, measures
+from medgan_jax import cli
 from medgan_jax.data.sources import SPLITS, open_folder
 from medgan_jax.errors import UserError
 from medgan_jax.review import runs
@@ -107,9 +108,9 @@ def fake_sets(root):
 
 def histology_set(root, generator):
     rows = []
-    for domain in ("he_pink", "purple_purple", "purple_white"):
+    for letter, domain in (("p", "he_pink"), ("u", "purple_purple"), ("w", "purple_white")):
         for number in range(PEOPLE if domain != "he_pink" else 2):
-            name = f"{domain[-1]}{number:03d}"
+            name = f"{letter}{number:03d}"
             write_png(root / domain / "images" / f"{name}.png", blob(generator, (32, 40), 3))
             path = root / domain / "labels" / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -290,92 +291,105 @@ def test_sampling_rates_of_real_spectra(folder, root):
 
 # --- runs and records ---
 
+TOY = "toy_experiments.thresholded"
+NOT_CLAIMED = "Nothing about denoising: the toy shows that records are kept and read again."
+
+
+def with_toy(patch):
+    """The toy as the first of two plans."""
+    plan = plans.Plan("toy_on_brains", "toy", "brain_mr_ixi", "MSE", NOT_CLAIMED)
+    known, entry = plans.catalogue.find, types.SimpleNamespace(module=TOY, application="denoising")
+    two = (plan, plans.PLANS[0])
+    patch.syspath_prepend(str(pathlib.Path(__file__).parents[1]))
+    patch.setattr(plans.catalogue, "find", lambda name: entry if name == "toy" else known(name))
+    for module in (plans, program):
+        patch.setattr(module, "PLANS", two)
+
 
 @pytest.fixture(scope="module")
-def measured(folder, root):
-    """Two plans that were run: `anogan`, whose threshold comes from validation, and `scan` with its twin."""
-    seen = []
+def run_once(folder, root):
+    """Two seeds and twins of the toy on the brain slices, run in this process by the command."""
+    original = runs.subprocess.run
+
+    def in_this_process(command, stdout=None, stderr=None, env=None, **options):
+        if command[1:3] != ["-m", "medgan_jax.review.runs"]:
+            return original(command, stdout=stdout, stderr=stderr, env=env, **options)
+        return types.SimpleNamespace(returncode=runs.main(command[3:]))
+
+    options = ["--sets", str(folder), "--preset", "tiny", "--seeds", "2", "--workdir", str(root / "e2e")]
+    options += ["--records", str(root / "records"), "--only", "toy_on_brains", "--json"]
     with pytest.MonkeyPatch.context() as patch:
-        def in_this_process(command, stdout=None, stderr=None, env=None, **options):
-            if command[1:3] != ["-m", "medgan_jax.review.runs"]:
-                return original(command, stdout=stdout, stderr=stderr, env=env, **options)
-            return types.SimpleNamespace(returncode=runs.main(command[3:]))
-
-        original = runs.subprocess.run
+        with_toy(patch)
         patch.setattr(runs.subprocess, "run", in_this_process)
-        threshold = measures.classification.youden_threshold
-        patch.setattr(measures.classification, "youden_threshold",
-                      lambda score, label: seen.append(len(score)) or threshold(score, label))  # fmt: skip
-        options = ["--sets", str(folder), "--preset", "tiny", "--seeds", "2", "--workdir", str(root / "e2e")]
-        options += ["--records", str(root / "records"), "--only", "scan", "anogan", "--json"]
         assert cli.main(["reproduce", "real", *options]) == 0
-    return types.SimpleNamespace(root=root, records=root / "records", options=options, thresholds=seen)
+    path = root / "records" / "toy_on_brains.json"
+    return types.SimpleNamespace(root=root, folder=folder, records=path.parent, path=path, options=options)
 
 
-def record_of(measured, name):
-    return json.loads((measured.records / f"{name}.json").read_text())
+@pytest.fixture
+def measured(run_once, monkeypatch):
+    with_toy(monkeypatch)
+    return run_once
 
 
 def test_a_record_says_what_was_run(measured):
-    entry = record_of(measured, "scan")
-    assert entry["seeds"] == [0, 1] and entry["preset"] == "tiny" and entry["metrics"]["dsc"]["over"] == "seeds"
-    assert entry["command"].startswith("python -m medgan_jax reproduce real --only scan --preset tiny --seeds 2")
+    entry = json.loads(measured.path.read_text())
+    assert entry["seeds"] == [0, 1] and entry["preset"] == "tiny" and entry["metrics"]["MSE"]["over"] == "seeds"
+    command = "python -m medgan_jax reproduce real --only toy_on_brains --preset tiny --seeds 2 --sets FOLDER"
+    assert entry["command"] == command
     assert len(entry["seconds"]["training"]) == 2 and entry["hardware"]["platform"] == "cpu"
-    assert entry["baseline_name"] == "mean shape" and entry["twin"]["dsc"]["mean"] is not None
-    assert not set(entry["subjects"]["test"]) & {*entry["subjects"]["train"], *entry["subjects"]["validation"]}
-    values = entry["by_subject"]["method"]["dsc"]
+    assert entry["baseline_name"] == "noisy input" and entry["twin"]["MSE"]["mean"] is not None
+    values = entry["by_subject"]["method"]["MSE"]
     assert sorted(values) == entry["subjects"]["test"] and all(len(seeds) == 2 for seeds in values.values())
-    assert np.mean(list(values.values())) == pytest.approx(entry["metrics"]["dsc"]["mean"], abs=1e-5)
+    assert np.mean(list(values.values())) == pytest.approx(entry["metrics"]["MSE"]["mean"], abs=1e-5)
     assert set(entry["by_subject"]) == {"method", "baseline", "twin"}
     inside = entry["intervals"]["value"]
-    assert inside["lower"] <= inside["mean"] <= inside["upper"]
-    assert {"difference to mean shape", "difference to twin"} <= set(entry["intervals"])
+    assert inside["lower"] <= inside["mean"] <= inside["upper"] and inside["subjects"] == len(values)
+    assert {"difference to noisy input", "difference to twin"} <= set(entry["intervals"])
     # No place of this machine is in it.
-    assert str(measured.root) not in json.dumps(entry) and str(measured.options[1]) not in json.dumps(entry)
+    assert str(measured.root) not in json.dumps(entry) and str(measured.folder) not in json.dumps(entry)
 
 
-def test_thresholds_come_from_validation(measured):
-    entry = record_of(measured, "anogan")
-    assert set(entry["thresholds_from"].values()) == {"validation"} and "auc" not in entry["thresholds_from"]
-    data = cli.load("anogan").factory(configured(measured)).stages[-1].data
-    assert len(data.validation) != len(data.test)
-    assert set(measured.thresholds) <= set(range(1, len(data.validation) + 1)) and measured.thresholds
-
-
-def configured(measured):
-    plan = next(each for each in plans.PLANS if each.id == "anogan")
-    source = recorded.opened(plan, pathlib.Path(measured.options[1]), "tiny", measured.root / "e2e")
-    return runs.Run(plan.id, plan.module, "tiny", 0, measured.root, str(source), plan.options("tiny")).configuration
+def test_thresholds_come_from_validation_and_nobody_is_in_two_parts(measured):
+    entry = json.loads(measured.path.read_text())
+    assert entry["thresholds_from"] == {"above": "validation"}
+    people = {part: set(entry["subjects"][part]) for part in SPLITS}
+    of_table = {part: {f"{n:03d}" for n in range(PEOPLE) if split_of(n) == part} for part in ("train", "test")}
+    assert people["test"] == of_table["test"] and people["train"] | people["validation"] == of_table["train"]
+    assert people["validation"] and not people["train"] & people["validation"]
+    # Every slice of a person is a case; the test part has more of them, and was never asked for a threshold.
+    asked = set(importlib.import_module(TOY).SEEN)
+    assert asked == {2 * len(people["validation"])} and 2 * len(people["test"]) not in asked
 
 
 def test_what_is_done_is_read_again_and_figures_are_there(measured, monkeypatch, capsys):
     monkeypatch.setattr(runs.subprocess, "run", lambda *a, **o: pytest.fail("a run was started again"))
-    before = record_of(measured, "scan")
-    monkeypatch.setattr(runs, "gpus", list)
+    before = measured.path.read_text()
     assert cli.main(["reproduce", "real", *measured.options]) == 0
-    assert json.loads(capsys.readouterr().out)["records"] == {"anogan": "fresh", "scan": "fresh"}
-    assert record_of(measured, "scan") == before
+    assert json.loads(capsys.readouterr().out)["records"] == {"toy_on_brains": "fresh"}
+    assert measured.path.read_text() == before
     names = {path.name for path in (measured.root / "e2e" / "figures").iterdir()}
-    assert names == {"contact_sheet.png", *(f"{n}{k}.png" for n in ("scan", "anogan") for k in ("", "_small"))}
-    with Image.open(measured.root / "e2e" / "figures" / "scan_small.png") as picture:
+    assert names == {"contact_sheet.png", "toy_on_brains.png", "toy_on_brains_small.png"}
+    with Image.open(measured.root / "e2e" / "figures" / "toy_on_brains_small.png") as picture:
         assert picture.width <= figures.SMALL_WIDTH
 
 
 def test_the_page_is_made_from_the_records_and_marks_stale_ones(measured, monkeypatch, capsys):
     page = (measured.records / "RESULTS.md").read_text()
-    entry = record_of(measured, "scan")
-    assert results.value(entry["metrics"]["dsc"]) in page and results.shows(entry).replace("|", "\\|") in page
-    assert entry["not_claimed"] in page and "**stale**" not in page.replace("are marked **stale**", "")
-    assert "No record yet: " in page and "`dagan`" in page
-    check = ["reproduce", "real", "--check", "--records", str(measured.records), "--only", "scan"]
+    entry = json.loads(measured.path.read_text())
+    assert results.value(entry["metrics"]["MSE"]) in page and results.shows(entry) in page
+    assert NOT_CLAIMED in page and "`toy_on_brains` **stale**" not in page
+    assert "No record yet: `dagan`" in page
+    check = ["reproduce", "real", "--check", "--records", str(measured.records), "--only", "toy_on_brains"]
     assert cli.main(check) == 0
     assert "fresh" in capsys.readouterr().out
     monkeypatch.setattr(recorded, "fingerprint", lambda plan, preset: "another code")
     assert cli.main([*check, "dagan"]) == 2
     said = capsys.readouterr()
-    assert f"{'dagan':<32} missing" in said.out and "stale" in said.out
-    assert said.err.count("\n") == 1 and "2 of 2 records are stale or missing: dagan, scan" in said.err
-    assert "`scan` **stale**" in (measured.records / "RESULTS.md").read_text()
+    assert f"{'dagan':<32} missing" in said.out and f"{'toy_on_brains':<32} stale" in said.out
+    wrong = "2 of 2 records are stale or missing: toy_on_brains, dagan"
+    assert said.err.count("\n") == 1 and wrong in said.err
+    assert "`toy_on_brains` **stale**" in (measured.records / "RESULTS.md").read_text()
 
 
 def test_a_changed_configuration_or_set_is_another_record():

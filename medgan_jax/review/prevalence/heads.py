@@ -46,6 +46,7 @@ def _draw(keys: jax.Array, present: jax.Array, size: int):
     return jax.vmap(one)(keys, present)
 
 
+@functools.lru_cache(maxsize=16)
 def cohort(size: int, count: int, part: str, first: int = 0) -> Cohort:
     """People number `first` to `first + count - 1` of a part; nobody is in two parts."""
     root = jax.random.fold_in(jax.random.key(0), PARTS[part])
@@ -56,9 +57,25 @@ def cohort(size: int, count: int, part: str, first: int = 0) -> Cohort:
             drawn[ill].append(jax.device_get(_draw(keys, np.full(CHUNK, ill), size)))
     joined = {ill: {name: np.concatenate([each[name] for each in found])[:count] for name in found[0]}
               for ill, found in drawn.items()}  # fmt: skip
-    images = {ill: {name: rounded(found["image"][..., channel]) for channel, name in enumerate(MODALITIES)}
-              for ill, found in joined.items()}  # fmt: skip
-    return Cohort(images[True], images[False], joined[True]["lesion_mask"], joined[True]["brain_mask"])
+    present, absent = (
+        {name: np.asarray(joined[ill]["image"][..., channel]) for channel, name in enumerate(MODALITIES)}
+        for ill in (True, False)
+    )
+    lesions, brains = joined[True]["lesion_mask"], joined[True]["brain_mask"]
+    present = {name: like(image, absent[name], brains & ~lesions) for name, image in present.items()}
+    present, absent = (
+        {name: rounded(image) for name, image in images.items()} for images in (present, absent)
+    )
+    return Cohort(present, absent, lesions, brains)
+
+
+def like(images: np.ndarray, others: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Images (N, H, W) times the number that makes the mean of their region that of the others.
+
+    A phantom's largest value is 1, so that a bright lesion darkens all else, by which it could be told.
+    """
+    wanted, found = ((regions * each).sum((1, 2), keepdims=True) for each in (others, images))
+    return images * wanted / np.maximum(found, 1e-6)
 
 
 def rounded(images: np.ndarray) -> np.ndarray:

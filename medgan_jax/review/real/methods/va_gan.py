@@ -16,9 +16,9 @@ Config = BASE.module.Config
 
 
 def experiment(config):
-    """The experiment with the maps that `effects.npz` holds beside the images, for validation and test."""
+    """The experiment with the maps that `c1/effects.npz` holds, for validation and test."""
     base = BASE.factory(config)
-    effects = read(pathlib.Path(config.data.source) / "effects.npz")
+    effects = read(pathlib.Path(config.data.source) / "c1" / "effects.npz")
     stages = tuple(dataclasses.replace(stage, data=known(stage.data, effects)) for stage in base.stages)
     return dataclasses.replace(
         base,

@@ -50,7 +50,7 @@ def carriers(subjects, split: str) -> frozenset[str]:
 
 
 def inserted_effects(source: pathlib.Path, target: pathlib.Path, config) -> dict:
-    """`c0/` untouched slices, `c1/` those of other subjects with an effect of subtype 1 or 2; `effects.npz`.
+    """`c0/` untouched slices, `c1/` those of other subjects with an effect of subtype 1 or 2, in `c1/effects.npz`.
 
     Both subtypes darken the middle of the head; 1 also a place above it in the picture, 2 one below.
     """
@@ -73,7 +73,7 @@ def inserted_effects(source: pathlib.Path, target: pathlib.Path, config) -> dict
             files.write_picture(target / domain / "images" / f"{record['id']}.png", whole)
             rows.append({"id": record["id"], "domain": domain, "split": split, "subject": record["subject"]})
     files.write_table(target, rows)
-    np.savez(target / "effects.npz", **{name: np.stack(values) for name, values in effects.items()})
+    np.savez(target / "c1" / "effects.npz", **{name: np.stack(values) for name, values in effects.items()})
     return {"effect": f"multiplicative darkening by up to {STRENGTH:g}, two smooth spots, simulated"}
 
 
