@@ -117,8 +117,8 @@ def generator_loss(config, names, examples):
 def stage(config, rounds, number, heads, ranges):
     rate = constant_then_linear(config.learning_rate, config.steps, config.flat)
     adam = with_weight_decay(optax.adam(rate, b1=config.beta1), config.weight_decay)
-    losses = ({"D": discriminator_loss} if config.adversarial else {}) | {"G": partial(generator_loss, config)}
-    networks, turns = rounds.turns(number, models(config), losses, adam)
+    made = ({"D": discriminator_loss} if config.adversarial else {}) | {"G": partial(generator_loss, config)}
+    networks, turns = rounds.turns(number, models(config), made, adam)
     streams = rounds.streams(heads.train, number, config.patch, config.batch_size)
     cases = Data(streams, heads.validation, heads.test, evaluation_batch_size=4, fields=("A", "B"))
     return Stage(f"round_{number}", networks, turns, cases, config.steps, in_ranges(ranges))
