@@ -15,9 +15,9 @@ Data: any images of one size (LSUN bedrooms in the paper); here cells under four
 kinds are counted among the samples (`modes`) where records have a label.
 Deviations: 4x4 kernels as in the code (5x5 in the paper's figure); layers without a norm have a bias.
 Expected: no value in the review for this base model.
-`small`: all four kinds, and a sliced Wasserstein distance of 87 where a Gaussian in PCA space has 159, in three
-minutes on two CPU cores. The distance chooses no state: it is best while a kind is still missing. `paper`: not
-run by this project.
+`small`: all four kinds, and a sliced Wasserstein distance of 87 where a Gaussian in PCA space has 159, in
+three minutes on two CPU cores. The distance chooses no state: it is best while a kind is still missing.
+`paper`: not run by this project.
 
     python -m experiments.base.dcgan --data.source FOLDER
 """

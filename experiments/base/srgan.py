@@ -1,9 +1,8 @@
 """SRGAN: photo-realistic single-image super-resolution by an adversarial network [87], section 4.3.2.
 
-Ledig, Theis, Huszar, Caballero, Cunningham, Acosta, Aitken, Tejani, Totz, Wang, Shi. CVPR 2017.
-
-SRResNet learns the squared error first (stage one); then its weights start a game in which features f of
-VGG19 take the place of pixels (stage two):
+Ledig, Theis, Huszar, Caballero, Cunningham, Acosta, Aitken, Tejani, Totz, Wang, Shi. CVPR 2017. SRResNet
+learns the squared error first (stage one); then its weights start a game in which features f of VGG19 take
+the place of pixels (stage two):
 
     L_1 = E (G(y) - x)^2                                        y: x made smaller by bicubic interpolation
     L_D = BCE(D(x), 1) + BCE(D(G(y)), 0)
@@ -50,7 +49,7 @@ class Config(ExperimentConfig):
     width: int = 64
     blocks: int = 16
     rho: float = 12.75**-2
-    adversarial: float = 1e-3  # 0 is the twin, SRResNet alone
+    adversarial: float = 1e-3  # 0 is the twin, SRResNet alone in as many updates
     features: FeatureOptions = dataclasses.field(default_factory=FeatureOptions)
     batch_size: int = 16
     learning_rate: float = 1e-4
@@ -73,7 +72,8 @@ class Config(ExperimentConfig):
                    phantoms=(240, 24, 48))
 
     def twin(self):
-        return dataclasses.replace(self, adversarial=0.0)
+        updates = self.pretraining_steps + self.steps
+        return dataclasses.replace(self, adversarial=0.0, pretraining_steps=updates)
 
 
 def models(config):

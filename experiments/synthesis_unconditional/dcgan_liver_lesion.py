@@ -66,8 +66,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=32, base=24, batch_size=32, steps=800, widths=(16, 32, 64), dense=(64,),
-                   classifier_rate=1e-2, classifier_steps=1000, evaluate_every=500)
+        return cls(size=32, base=24, batch_size=32, steps=800, shares=(0.0, 0.4, 0.7, 1.0), dense=(64,),
+                   widths=(16, 32, 64), classifier_rate=1e-2, classifier_steps=1000, evaluate_every=500)
 
 
 def models(config):

@@ -67,9 +67,9 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=32, base=256, widest=64, latent=64, phase_images=4800, batches=(32, 32, 32),
-                   batch_size=16, average=0.99, learning_rate=2e-3, steps=700, rival_base=16, coarsest=16,
-                   evaluate_every=350, phantoms=(1000, 256, 256))
+        return cls(size=16, base=256, widest=64, latent=64, phase_images=3200, batches=(32, 32),
+                   batch_size=16, average=0.99, steps=1000, rival_base=16, coarsest=8, evaluate_every=300,
+                   phantoms=(1000, 256, 256))
 
 
 def levels(config):

@@ -35,7 +35,9 @@ def test_networks_are_the_published_tables(parameters, layer):
     discriminator = layer(3, 1, 64, **plain)
     discriminator += sum(layer(3, a, b) for a, b in itertools.pairwise(widths[1:]))
     assert parameters(networks["D"], (1, 96, 96, 1)) == discriminator + 36 * 512 * 1024 + 1024 + 1024 + 1
-    assert set(srgan.models(PAPER.twin())) == {"G"}
+    twin = PAPER.twin()
+    assert set(srgan.models(twin)) == {"G"}
+    assert twin.pretraining_steps == PAPER.pretraining_steps + PAPER.steps
 
 
 def batch():
