@@ -22,6 +22,16 @@ KINDS = {
     "plain": "plain network",
     "classical": "classical, not trained",
 }
+PROTOCOL = (
+    "All entrants of a track have the same test cases, which is proved case by case before they are ranked.",
+    "Equal updates: the generator of every trained entrant is updated as often, as far as its schedule "
+    "allows; updates are printed.",
+    "Equal time: every entrant is stopped when the fastest is done; compilation and evaluation do not count.",
+    "A rank stands with its interval and with the probability of being best, by a bootstrap over seeds and "
+    "patients.",
+    "Health: diversity of generated images, near 0 after a collapse; least gradient, near 0 where a player "
+    "has stopped to learn, as beside a saturated discriminator; values that were not finite; seeds that failed.",
+)
 
 
 def is_benchmark(content: object) -> bool:
@@ -168,6 +178,7 @@ def _values(column: Mapping) -> list[str]:
 def markdown(content: Mapping) -> str:
     """All tracks in GitHub's Markdown, one row an entrant."""
     parts = [f"# Benchmark: {content['benchmark']}", "", heading(content), ""]
+    parts += [*(f"- {line}" for line in PROTOCOL), ""]
     for track in content["tracks"]:
         parts += [f"## {track['title']}", "", *(f"- {line}" for line in conditions(track)), ""]
         parts += ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]

@@ -38,16 +38,7 @@ def benchmark_page(content: Mapping) -> str:
         class_="trail",
         aria_label="Where this is",
     )
-    protocol = items(
-        [
-            "All entrants of a track have the same test cases, which is proved case by case before they are "
-            "ranked.",
-            "Equal updates: the generator of every trained entrant is updated as often. Equal time: every "
-            "entrant is stopped when the fastest is done.",
-            "A rank stands with its interval and with the probability of being best, by a bootstrap over "
-            "seeds and patients.",
-        ]
-    )
+    protocol = items(list(forms.PROTOCOL))
     seeds = tag("p", forms.heading(content), class_="notice warn" if content["preliminary"] else None)
     tracks = [section(each["title"], _track(each), id=file_name(each["name"])) for each in content["tracks"]]
     words = f"{title(content)}: {len(content['tracks'])} tracks, methods ranked under one protocol."
