@@ -1,8 +1,8 @@
 """Whether images show a lesion, at a known place or anywhere in a region: thresholds and rates of both.
 
-Arrays are NumPy's, cases first: images and masks `(N, H, W)` of one channel; lesions are brighter than what is
-around them. Every response is a height over surroundings, so that a constant does not count. A detector is fixed on
-real images, with and without lesions, before it is asked about generated ones.
+Arrays are NumPy's, cases first: images and masks `(N, H, W)` of one channel; lesions are brighter than what
+is around them. Every response is a height over surroundings, so that a constant does not count. A detector is
+fixed on real images, with and without lesions, before it is asked about generated ones.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ SMALLER = 1 / 3  # radius of the disc that is searched with over the lesions' me
 class Detector:
     """Thresholds of the responses, in the images' units.
 
-    known: at a known place, least errors of both kinds. anywhere: of the largest response in the region, which a
-    given share of lesion-free images exceeds. radius: of the disc that is searched with, in pixels.
+    known: at a known place, least errors of both kinds. anywhere: of the largest response in the region,
+    which a given share of lesion-free images exceeds. radius: of the disc that is searched with, in pixels.
     """
 
     radius: float

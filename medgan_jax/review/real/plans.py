@@ -60,12 +60,12 @@ class Plan:
 RETINA = {"vessels": "vessels_1st", "field_of_view": "fov"}
 RETINA_TINY = {"channels": "3"}
 BRAIN = (
-    "Nothing about raw k-space: the files are 8-bit magnitudes of interpolated slices, so spectra are Hermitian "
-    "and partly empty, and values are optimistic (Shimron et al., PNAS 119(13), 2022)."
+    "Nothing about raw k-space: the files are 8-bit magnitudes of interpolated slices, so spectra are "
+    "Hermitian and partly empty, and values are optimistic (Shimron et al., PNAS 119(13), 2022)."
 )
 CT = (
-    "Nothing about dose: the low dose is simulated, the target is itself noisy and no truth, kernels and makers "
-    "are mixed, and some bodies touch the sides. Without VGG weights the features are those that the notes name."
+    "Nothing about dose: the low dose is simulated, the target is itself noisy and no truth, kernels and "
+    "makers are mixed, and some bodies touch the sides. Without VGG weights the features are those of the notes."
 )
 RETINA_NOT = (
     "Nothing beyond the few test children of one study; spread is per child. A second observer's Dice "
@@ -121,8 +121,8 @@ PLANS = (
     ),
     Plan(
         "adv_similarity_registration", "adv_similarity_registration", "hippocampus_mr3d", "dice",
-        "Nothing about whole brains or within-subject registration; left and right may be of one subject, whose "
-        "ids are not known. Labels measure and train nothing.",
+        "Nothing about whole brains or within-subject registration; left and right may be of one subject, "
+        "whose ids are not known. Labels measure and train nothing.",
         {"shape": "48 64 48", "labels": "3"},
         {"tiny": {"batch_size": "2"},
          "small": {"down": "8 16 16", "up": "16 16 16", "critic": "8 8 16", "batch_size": "1", "steps": "160",
@@ -166,8 +166,8 @@ PLANS = (
     ),
     Plan(
         "dan_unannotated", "dan_unannotated", "nuclei_fluo_dsb2018", "f_score",
-        "No gain from more unlabelled hospitals: tiles of one collection. Validation tiles may touch training "
-        "tiles, since the set does not say whose neighbour each is; test tiles do not.",
+        "No gain from more unlabelled hospitals: tiles of one collection. Validation tiles may touch "
+        "training tiles, since the set does not say whose neighbour each is; test tiles do not.",
         {"channels": "1", "annotated": "20"},
         {"small": {"size": "128", "batch_size": "4", "steps": "450", "smallest": "24",
                    "evaluation_cases": "24"}},

@@ -124,10 +124,10 @@ def page(plans: Sequence[Plan], entries: Mapping[str, Mapping], states: Mapping[
     lines = [
         "# Results on real images",
         "",
-        "Written by `python -m medgan_jax reproduce real` from `experiments/records/real/*.json`; not edited by "
-        "hand. Values are mean ± SD over seeds of the mean over test cases, in brackets the 95 % bootstrap "
-        "interval over test subjects. Published values are of other data and stand elsewhere. Records whose code "
-        "or configuration has changed since are marked **stale**.",
+        "Written by `python -m medgan_jax reproduce real` from `experiments/records/real/*.json`; not edited "
+        "by hand. Values are mean ± SD over seeds of the mean over test cases, in brackets the 95 % bootstrap "
+        "interval over test subjects. Published values are of other data and stand elsewhere. Records whose "
+        "code or configuration has changed since are marked **stale**.",
         "",
     ]
     for application in dict.fromkeys(plan.application for plan in plans):

@@ -15,6 +15,7 @@ from medgan_jax.review.real.sets import files
 
 FREE = 8  # pixels about the centre of a patch without a nucleus
 PATCHES = 8  # of each kind from an image
+TILES = 24  # of an image at most, evenly spread
 
 
 def opened(source: pathlib.Path) -> dict[str, dict]:
@@ -44,11 +45,15 @@ def tiles(source: pathlib.Path, target: pathlib.Path, config) -> dict:
                 record = part[index]
                 wanted = [max(size, round(scales[name] * side)) for side in record["image"].shape[:2]]
                 record = transforms.resize(record, wanted, fields=("image", "label"))
-                for y in range(0, wanted[0] - size + 1, size):
-                    for x in range(0, wanted[1] - size + 1, size):
-                        here, tile = (slice(y, y + size), slice(x, x + size)), f"{record['id']}y{y}x{x}"
-                        write(target / name, tile, record["image"][here], record["label"][here])
-                        rows.append(row(tile, name, split, record["subject"]))
+                corners = [
+                    (y, x)
+                    for y in range(0, wanted[0] - size + 1, size)
+                    for x in range(0, wanted[1] - size + 1, size)
+                ]
+                for y, x in files.evenly(corners, TILES):
+                    here, tile = (slice(y, y + size), slice(x, x + size)), f"{record['id']}y{y}x{x}"
+                    write(target / name, tile, record["image"][here], record["label"][here])
+                    rows.append(row(tile, name, split, record["subject"]))
     files.write_table(target, rows)
     return {"median nucleus area in training, px": areas, "scale": scales}
 
