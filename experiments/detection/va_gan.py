@@ -14,7 +14,7 @@ Here slices of phantom heads: larger ventricles in both subtypes, white matter t
 behind (2). A folder holds two of images, without the effect first; its healed images are compared with c0.
 Published: NCC 0.27 with the change between two visits, ADNI. Deviations: validation NCC chooses the state;
 the penalty's norm is over all axes. Twin: a classifier of the critic's layers, whose gradient is the map.
-`small`: NCC 0.63 and 0.54, difference of means 0.57, twin 0.35; four minutes, two cores. `paper`: not run.
+`small`: NCC 0.63 and 0.54, difference of means 0.57, twin 0.35; three minutes, two cores. `paper`: not run.
 
     python -m experiments.detection.va_gan --data.source FOLDER
 """
