@@ -6,7 +6,6 @@ fixed on real images, with and without lesions, before it is asked about generat
 """
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
