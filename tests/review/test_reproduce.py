@@ -163,6 +163,23 @@ def test_one_seed_has_the_spread_of_its_cases():
     assert (two["mean"], two["sd"], two["n"]) == (1.0, None, 1)
 
 
+def test_modes_that_were_counted_are_a_sign_of_health():
+    def value(mean):
+        return {"mean": mean, "sd": None, "n": 10, "unit": "", "higher_is_better": True}
+
+    def result(seed, modes):
+        metrics = {"swd": value(0.5), "modes": value(modes)}
+        data = {"source": "phantom:ring", "fingerprint": "f", "n": 10}
+        return {"metrics": metrics, "baseline": None, "others": {}, "twin": None, "data": data, "preset": "tiny",
+                "seed": seed, "step": 2, "train_seconds": 1.0, "health": {"diversity": 0.25}, "command": "x",
+                "hardware": {"platform": "cpu", "kind": "cpu", "count": 1}, "code": "0"}  # fmt: skip
+
+    row = result_rows.row(catalogue.find("gan"), {0: result(0, 8.0), 1: result(1, 7.0)}, {})
+    assert row.health == {"diversity": 0.25, "modes": 7.5}
+    assert "modes 7.500" in result_rows.cells(row)["health"]
+    assert result_rows.coverage({"swd": value(0.5)}) == {}
+
+
 def test_every_row_of_the_review_is_in_one_table():
     names = [name for name in reproduce.table_names() if name != "all"]
     found = [each.id for name in names for each in reproduce.entries_of(name)]

@@ -30,7 +30,8 @@ PROTOCOL = (
     "A rank stands with its interval and with the probability of being best, by a bootstrap over seeds and "
     "patients.",
     "Health: diversity of generated images, near 0 after a collapse; least gradient, near 0 where a player "
-    "has stopped to learn, as beside a saturated discriminator; values that were not finite; seeds that failed.",
+    "has stopped to learn, as beside a saturated discriminator; values that were not finite; seeds that "
+    "failed.",
 )
 
 
