@@ -18,7 +18,7 @@ CONTEST = Track(
     title="Toys without noise",
     task="From a noisy toy, the toy.",
     entrants=(
-        Entrant("convolution", "method", TOY, seen),
+        Entrant("convolution", "method", TOY, seen, rates=("weight",)),
         Entrant("plain U-Net", "plain", build=plain.images),
         Entrant("larger toys", "method", TOY, seen, lambda preset, config: {"size": 16}),
         Entrant("no toys", "method", "toy_experiments.nothing", seen),
