@@ -14,11 +14,14 @@ import pytest
 from PIL import Image
 
 from medgan_jax import cli
+from medgan_jax.data.pipeline import evaluation_batches
 from medgan_jax.data.sources import SPLITS, open_folder
 from medgan_jax.errors import UserError
 from medgan_jax.review import runs
 from medgan_jax.review.real import facts, figures, plans, program, recorded, results, sets
 from medgan_jax.review.real.sets import brain, histology
+from medgan_jax.training.run import first_batch
+from medgan_jax.training.step import last_batch
 
 SIDE = 32
 PEOPLE = 12
@@ -287,6 +290,18 @@ def test_sampling_rates_of_real_spectra(folder, root):
     kept, determined = (each["sampling rate, determined"] for each in reversed(found))
     # A real image's spectrum is mirrored; the complex image's is not.
     assert kept == pytest.approx(found[1]["sampling rate, of samples"]) and determined > kept
+
+
+@pytest.mark.parametrize("plan", [each for each in plans.PLANS if each.extended], ids=lambda plan: plan.id)
+def test_extended_experiments_prepare_what_they_train_on_and_measure(plan, folder, root):
+    experiment, _ = opened(small(plan), folder, root)
+    stage = experiment.stages[-1]
+    data = stage.data
+    tested, _ = next(evaluation_batches(data.test, 2, fields=data.fields))
+    for batch in (last_batch(stage, first_batch(stage, 0)), tested):
+        assert jax.eval_shape(stage.prepare, batch, jax.random.key(0))
+    extra = {"va_gan": "effect_map", "mdcsrn_gan": "mask", "staingan": "label", "vgan_retina": "child"}
+    assert extra[plan.experiment] in jax.eval_shape(stage.prepare, tested, jax.random.key(0))
 
 
 # --- runs and records ---

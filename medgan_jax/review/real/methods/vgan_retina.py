@@ -16,10 +16,11 @@ def experiment(config):
     """The experiment with `dsc_child_NAME` for each subject of the test part, at the threshold of `dsc`."""
     base = BASE.factory(config)
     (stage,) = base.stages
+    photographs = stage.prepare
     children = sorted(set(stage.data.test.subjects))
 
     def prepare(batch, key):
-        return stage.prepare(batch, key) | ({"child": batch["child"]} if "child" in batch else {})
+        return photographs(batch, key) | ({"child": batch["child"]} if "child" in batch else {})
 
     metrics = tuple(of_child(base.metric("dsc"), number, name) for number, name in enumerate(children))
     stage = dataclasses.replace(stage, prepare=prepare, data=numbered(stage.data, children))
