@@ -87,6 +87,7 @@ COARSE = Track(
         Entrant("plain U-Net", "plain", build=plain.images),
     ),
     metrics=lambda config: UNIT,
+    note="mDCSRN is the network before the game begins, so it makes fewer updates than the others.",
 )
 
 
