@@ -131,7 +131,7 @@ PLANS = (
     ),
     Plan(
         "vgan_retina", "vgan_retina", "retina_chase", "dsc", RETINA_NOT, {**RETINA, "discriminator": "image"},
-        {"tiny": RETINA_TINY,
+        {"tiny": {**RETINA_TINY, "size": "64"},
          "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "80"}},
         extended=True, facts=("second_observer",),
     ),
