@@ -49,14 +49,16 @@ MAY_IMPORT = {
     # What experiments share.
     **{
         each: {"game", "inference", "models"} | LEAVES
-        for each in ("baselines", "classical", "forward_models", "growing", "measures", "perceptual", "rivals")
+        for each in ("baselines", "classical", "growing", "measures", "perceptual", "rivals")
     },
+    "forward_models": {"data.intensity"} | LEAVES,
     "texture_measures": {"game", "measures"} | LEAVES,
     "synthetic_shares": {"game", "measures"},
-    "judges": {"game", "measures", "models"} | LEAVES,
+    "judges": {"data.pipeline", "game", "measures", "models"} | LEAVES,
     "auto_context": {"data", "game", "inference", "nn"},
     "training": {"game", "configuration", "data.pipeline", "data.formats", "review.catalogue"},
-    "shortcuts": {"configuration", "data", "game", "models", "review.code", "training"} | LEAVES,
+    "shortcuts": {"configuration", "data", "game", "models", "review.code", "review.records", "training"}
+    | LEAVES,
 }
 # Dependencies that move fast are kept in one place each.
 AT_HOME = {

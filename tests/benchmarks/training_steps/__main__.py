@@ -264,7 +264,8 @@ def stored_rows(options: argparse.Namespace) -> list[dict]:
     if not path or not path.exists():
         return []
     stored = json.loads(path.read_text())
-    return stored["rows"] + stored["earlier"]
+    order = [game.name for game in games.GAMES]
+    return sorted(stored["rows"] + stored["earlier"], key=lambda row: order.index(row["name"]))
 
 
 def main(arguments: list[str] | None = None) -> int:
