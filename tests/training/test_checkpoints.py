@@ -536,7 +536,8 @@ def test_two_processes_write_one_checkpoint_that_one_process_reads(tmp_path):
     for process in processes:
         output, errors = process.communicate(timeout=100)
         assert process.returncode == 0, errors
-        assert [line for line in output.splitlines() if "Gloo" not in line] == ["refused True"] * 3
+        # The library under it prints, too, and its lines may break.
+        assert [line for line in output.splitlines() if line.startswith("refused")] == ["refused True"] * 3
     store = Checkpoints(tmp_path / "checkpoints", schema=1, warn=[].append)
     rows = np.arange(64, dtype=np.float32).reshape(8, 8)
     template = {"rows": jnp.asarray(rows), "all": jnp.asarray(rows), "host": np.arange(3)}
