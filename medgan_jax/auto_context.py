@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from medgan_jax.data.pipeline import Stream
 from medgan_jax.data.sources import Source, folds
-from medgan_jax.data.transforms import random_crop
+from medgan_jax.data.transforms import extended, random_crop
 from medgan_jax.game import Loss, Networks, Phase
 from medgan_jax.inference.sliding_window import sliding_window
 from medgan_jax.nn.resample import centre_crop
@@ -78,11 +78,16 @@ class AutoContext:
         return patch + 2 * self.border * (round - 1)
 
     def streams(self, source: Source, round: int, patch: int, batch_size: int) -> dict[str, Stream]:
-        """Random patches of the subjects of each fold, so many that every network sees `batch_size` or more."""
+        """Random patches of the subjects of each fold, so many that every network sees `batch_size` or more.
+
+        Images are extended by what networks take away, so that every voxel can be a target. Without that the
+        last rounds never learn the outside of a head, which is all there is of bone and air.
+        """
         rows = -(-batch_size // len(self.seen(round, 0)))
 
         def crop(record, random):
             size = (self.width(round, patch),) * (record["A"].ndim - 1)
+            record = extended(record, self.border * round, fields=("A", "B"))
             return random_crop(record, random, size, fields=("A", "B"))
 
         return {f"fold_{k}": Stream(part, rows, crop) for k, part in enumerate(folds(source, self.folds))}

@@ -131,6 +131,12 @@ def centre_crop(record: Record, size: Sequence[int], *, fields: Fields = None) -
     return _cropped(record, [room // 2 for room in _room(record, size, fields)], size, fields)
 
 
+def extended(record: Record, voxels: int, *, fields: Fields = None) -> Record:
+    """The image with so many more voxels on every side, as its outermost ones are."""
+    widths = [(voxels, voxels)] * len(_grid(record, fields)) + [(0, 0)]
+    return _each(record, fields, lambda array: np.pad(array, widths, mode="edge"))
+
+
 def pad(record: Record, size: Sequence[int], value: float | None = None, *, fields: Fields = None) -> Record:
     """The image amid at least `size`, with `value` round it (None: the image's least; labels get 0)."""
     grid = _grid(record, fields)

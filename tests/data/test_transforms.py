@@ -206,3 +206,12 @@ def test_a_published_augmentation_is_four_lines_and_fast():
         times.append(time.thread_time() - start)
     # 5 ms on a quiet core; busy neighbours slow caches down.
     assert min(times) < 0.03
+
+
+def test_an_extended_image_goes_on_as_its_outermost_voxels():
+    before = record((5, 6))
+    after = transforms.extended(before, 2)
+    assert after["image"].shape == (9, 10, 1) and after["mask"].dtype == np.int32
+    assert np.array_equal(after["image"][2:-2, 2:-2], before["image"])
+    assert np.array_equal(after["target"][:3, 2:-2], np.repeat(before["target"][:1], 3, axis=0))
+    assert after["thumbnail"] is before["thumbnail"]

@@ -139,6 +139,18 @@ def test_rounds_follow_each_other_with_published_rates(source, rates):
     assert not set(streams["fold_0"].source.subjects) & set(streams["fold_1"].source.subjects)
 
 
+def test_every_voxel_is_a_target_in_every_round(source):
+    rounds = AutoContext(2, 1, border=1)
+    heads = method.open_head_pairs(source, size=8, counts=(4, 4, 4), least=1)
+    voxels = np.arange(8.0**3, dtype=np.float32).reshape(8, 8, 8, 1)
+    for number in (1, 2):
+        (stream,) = rounds.streams(heads.train, number, 4, 1).values()
+        record, inside = {"id": "a", "A": voxels, "B": voxels}, (slice(number, -number),) * 3
+        drawn = [stream.augment(record, np.random.default_rng(seed))["B"][inside] for seed in range(1500)]
+        assert {each.shape for each in drawn} == {(2, 2, 2, 1)}
+        assert {float(value) for each in drawn for value in each.ravel()} == set(voxels.ravel().tolist())
+
+
 def test_ct_is_measured_in_hounsfield_units(source):
     data = dataclasses.replace(PAPER.data, source=source)
     made = method.experiment(dataclasses.replace(PAPER, data=data, patch=6, kernel=2, window=6, stride=2))
