@@ -14,7 +14,7 @@ Data: TCGA (source) and CINJ (target), low or high Gleason grade; here slides of
 laboratories, in bags of patches, or a folder of two domains with `patient` and `label` in their tables.
 Published: accuracy 0.77 on TCGA, 0.75 on CINJ. Deviation: patches are turned. The twin is M_s on the target,
 as it is (`source_...`) and in the source's colours after Reinhard (`normalised_...`).
-`small`: no run recorded yet. `paper`: not run by this project.
+`small`: no record, 0.555 right, but too few called tumour. `paper`: not run by this project.
 
     python -m experiments.classification.adv_da_histopathology --data.source FOLDER
 """
