@@ -1,8 +1,7 @@
 """SAGAN: sharpness-aware low-dose CT denoising with a conditional GAN [107], Table 16.
 
 Yi, Babyn. Journal of Digital Imaging 31(5):655-669, 2018. The public code (xinario/SAGAN) does not train; the
-sharpness metric is that of xinario/defocus_segmentation. D judges patches of pairs (x, y) against (x, G(x));
-S, trained beforehand, says how sharp each pixel is:
+sharpness metric is xinario/defocus_segmentation's. D judges patches; S, trained first, says what is sharp:
 
     L_D = E(D(x, y) - 1)^2 + E D(x, G(x))^2
     L_G = E(D(x, G(x)) - 1)^2 + lambda_1 E|G(x) - y| + lambda_2 E||S(G(x)) - S(y)||_2
@@ -11,9 +10,8 @@ S, trained beforehand, says how sharp each pixel is:
 LBP is the share of local binary patterns 6 to 9 in a window of 21 pixels: it has no gradient, S has one.
 Data: Catphan 600 and a piglet, 1e4 and 1e5 photons a ray; here Catphan phantoms. A folder has `image` and
 `target` in HU, or slices to which noise is added. Deviations: instance norm for batch norm at one image; S
-learns from partly blurred targets, not photographs; the state with the best PSNR is kept. Published: 1e4
-photons PSNR 26.77 dB, SSIM 0.8454; 1e5: 28.25 dB, 0.87.
-`small`: three minutes, 39.5 dB from 36.2, MTF50 0.177 (without S 0.151, low dose 0.211). `paper`: not run.
+learns from partly blurred targets, not photographs; the state with the best PSNR is kept. Published: 26.77
+dB, SSIM 0.8454 at 1e4 photons; 28.25, 0.87 at 1e5. `small`: five minutes, its rate falls. `paper`: not run.
 
     python -m experiments.denoising.sharpness_aware_gan --data.source FOLDER
 """
@@ -62,8 +60,10 @@ class Config(ExperimentConfig):
     batch_size: int = 1
     learning_rate: float = 2e-4
     beta1: float = 0.5
-    sharp_steps: int = 20000
-    steps: int = 85000  # 30 epochs of 4 x 708 slices; not known, nor that the rate falls in their second half
+    flat: float = 1.0  # share of the steps before the rate falls to 0
+    blurs: tuple[float, ...] = (1.0, 2.0, 4.0)  # pixels, of S's images; not the paper's
+    sharp_steps: int = 20000  # not known
+    steps: int = 85000  # 30 epochs of 4 x 708 slices; not known
     evaluate_every: int = 2832
     phantoms: tuple[int, int, int] = (708, 50, 142)
 
@@ -74,8 +74,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=128, patch=64, base=16, depth=(5, 3), patch_layers=2, window=11,
-                   batch_size=4, learning_rate=1e-3, sharp_steps=150, steps=1000, evaluate_every=250,
+        return cls(size=128, patch=64, base=16, depth=(5, 3), patch_layers=2, window=11, batch_size=4,
+                   learning_rate=1e-3, flat=0.5, sharp_steps=150, steps=1000, evaluate_every=250,
                    evaluation_cases=16, phantoms=(96, 16, 32))
 
     def twin(self):
@@ -92,7 +92,7 @@ def models(config):
 def sharpness_loss(config):
     def loss(nets, batch, context):
         """L_S on partly blurred targets (B, H, W, 1)."""
-        images = partly_defocused(batch["target"], context.key, deviations=(1, 2, 4))
+        images = partly_defocused(batch["target"], context.key, deviations=config.blurs)
         value = pixel.l1(nets.S(images), lbp_sharpness(images, window=config.window))
         return value, Terms(nets, sharpness=value)
 
@@ -127,12 +127,12 @@ def experiment(config):
     slices = open_catphans(config.data.source, config.size, config.phantoms, config.photons, pixel_mm)
     cases = tissue_patches(slices, config.batch_size, config.patch, least=-1000.0, known=("edge", "photons"))
     prepare, networks = in_range(RANGE.forward, low="image", target="target"), models(config)
-    adam = optax.adam(constant_then_linear(config.learning_rate, config.steps, 0.5), b1=config.beta1)
-    turns = (Phase("D", ("D",), discriminator_loss(config), adam),
-             Phase("G", ("G",), generator_loss(config), adam))
+    adam = optax.adam(constant_then_linear(config.learning_rate, config.steps, config.flat), b1=config.beta1)
+    losses = {"D": discriminator_loss(config), "G": generator_loss(config)}
+    turns = tuple(Phase(name, (name,), loss, adam) for name, loss in losses.items())
     stages = (Stage("game", networks, turns, cases, config.steps, prepare),)
     if config.lambda_2:
-        alone = Phase("S", ("S",), sharpness_loss(config), optax.adam(1e-3))
+        alone = Phase("S", ("S",), sharpness_loss(config), optax.adam(config.learning_rate))
         stages = (Stage("sharp", {"S": networks["S"]}, (alone,), cases, config.sharp_steps, prepare), *stages)
     bounds = Bound("psnr", ">=", "baseline", plus=2.0), Bound("mtf50", ">=", "twin", times=0.98)
     return Experiment(

@@ -116,11 +116,13 @@ def test_frozen_after_its_own_stage_and_absent_without_its_term(experiment):
 
 
 def test_weights_schedule_and_range(experiment, rates):
-    assert (PAPER.lambda_1, PAPER.lambda_2, PAPER.window) == (100, 0.001, 21)
+    assert (PAPER.lambda_1, PAPER.lambda_2, PAPER.window, PAPER.flat) == (100, 0.001, 21, 1)
     assert (PAPER.field_mm, PAPER.photons) == (FIELD_OF_VIEW_MM, (1e4, 1e5))
     game = experiment().stages[-1]
     assert rates(game.phases[1], 5) == pytest.approx(2e-4, rel=1e-3)
-    assert rates(experiment(steps=100).stages[-1].phases[1], 76)[75] == pytest.approx(1e-4, rel=1e-3)
+    assert rates(experiment(steps=20).stages[-1].phases[1], 20) == pytest.approx(2e-4, rel=1e-3)
+    falling = rates(experiment(steps=100, flat=0.5).stages[-1].phases[1], 76)
+    assert falling[49] == pytest.approx(2e-4, rel=1e-3) and falling[75] == pytest.approx(1e-4, rel=1e-3)
     batch = game.prepare(
         {"image": jnp.full((1, 4, 4, 1), -1024.0), "target": jnp.full((1, 4, 4, 1), 465.45)},
         jax.random.key(0),
