@@ -75,6 +75,16 @@ def value_of(argv: Sequence[str], option: str) -> str | None:
     return found
 
 
+def require_counts(
+    arguments: Any, *, positive: Sequence[str] = ("seeds",), least_zero: Sequence[str] = ("seed", "jobs")
+) -> None:
+    """UserError if options that count are below 1, or below 0."""
+    for least, names in ((1, positive), (0, least_zero)):
+        for name in names:
+            if getattr(arguments, name) < least:
+                raise UserError(f"--{name} is {getattr(arguments, name)}; it must be at least {least}")
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """`; the nearest is ...` with the known name most like `name`; empty if none is alike."""
     same_end = [each for each in known if each.lstrip("-").split(".")[-1] == name.lstrip("-").split(".")[-1]]

@@ -88,7 +88,13 @@ def pca_gaussian(output: str | tuple[str, ...], source: str) -> Baseline:
 
 
 def principal_components(
-    source: str, codes: int, *, code: str, reconstruction: str, sample: str, more: Callable[[jax.Array, int], Mapping[str, jax.Array]]
+    source: str,
+    codes: int,
+    *,
+    code: str,
+    reconstruction: str,
+    sample: str,
+    more: Callable[[jax.Array, int], Mapping[str, jax.Array]],
 ) -> Baseline:
     """The best linear code of images `source` (B, *S, C) with `codes` numbers of variance 1.
 

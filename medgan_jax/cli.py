@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 import medgan_jax
-from medgan_jax.arguments import NO_PREFIX, nearest, parse, value_of
+from medgan_jax.arguments import NO_PREFIX, nearest, parse, require_counts, value_of
 from medgan_jax.configuration import PRESETS, ExperimentConfig, RunOptions
 from medgan_jax.errors import UserError
 from medgan_jax.review import catalogue
@@ -148,10 +148,7 @@ class ReproduceArguments:
     json: bool = False
 
     def __post_init__(self):
-        if self.seeds < 1:
-            raise UserError(f"--seeds is {self.seeds}; it must be at least 1")
-        if self.seed < 0 or self.jobs < 0:
-            raise UserError("--seed and --jobs must be 0 or more")
+        require_counts(self)
 
 
 @dataclasses.dataclass(frozen=True)

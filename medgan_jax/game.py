@@ -346,7 +346,7 @@ def carry_matching(previous: Tree, fresh: Tree) -> Tree:
     This is how a network that grows keeps what it has learned: layers that exist in both stages go on,
     layers that are new start from their initial values.
     """
-    known = {path: leaf for path, leaf in jax.tree_util.tree_leaves_with_path(previous)}
+    known = dict(jax.tree_util.tree_leaves_with_path(previous))
 
     def choose(path, leaf):
         earlier = known.get(path)

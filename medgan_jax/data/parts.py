@@ -213,8 +213,9 @@ def open_domain_parts(
     """Opens unpaired domains: the first folders of `source` in order of names, or phantoms by domain.
 
     phantom: (key, domain) -> record with an `image`, and perhaps fields that no domain changes, such as a
-    `label`. The phantoms of different domains are different subjects in training. Validation and test phantoms are drawn in every domain from the same subject, so that a
-    translation has a truth to be compared with; folders have none.
+    `label`. The phantoms of different domains are different subjects in training. Validation and test phantoms
+    are drawn in every domain from the same subject, so that a translation has a truth to be compared with;
+    folders have none.
     """
     if source != "phantom":
         return _folder_domains(source, tuple(domains))

@@ -10,7 +10,9 @@ Latent = jax.Array
 Objective = Callable[[Latent], jax.Array]
 
 
-def search_latent(objective: Objective, starts: Latent, *, steps: int, learning_rate: float) -> tuple[Latent, jax.Array]:
+def search_latent(
+    objective: Objective, starts: Latent, *, steps: int, learning_rate: float
+) -> tuple[Latent, jax.Array]:
     """The best of several searches for each case, by Adam with cosine decay of its learning rate.
 
     objective: latents `(B, Z)` -> a loss for each case `(B,)`; the loss of a case depends on its latent alone, and

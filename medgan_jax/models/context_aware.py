@@ -28,7 +28,13 @@ class ContextAwareGenerator(Sized, nn.Module):
         """(width, kernel) of every convolution but the last."""
         wide = 2 * self.base
         large, small = self.kernel, 3
-        return ((self.base, large), *((self.base, small),) * 3, (wide, large), *((wide, small),) * 2, (self.base, small))
+        return (
+            (self.base, large),
+            *((self.base, small),) * 3,
+            (wide, large),
+            *((wide, small),) * 2,
+            (self.base, small),
+        )
 
     @property
     def border(self) -> int:

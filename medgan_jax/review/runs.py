@@ -10,13 +10,9 @@ is the process of one run: it trains and evaluates the non-adversarial twin, whe
 """
 
 import argparse
-import concurrent.futures
 import dataclasses
 import json
-import os
 import pathlib
-import queue
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,11 +21,11 @@ from medgan_jax import cli
 from medgan_jax.arguments import parse
 from medgan_jax.configuration import DataOptions, as_dict
 from medgan_jax.errors import UserError
-from medgan_jax.review import learning
+from medgan_jax.review import learning, processes
 from medgan_jax.review.records import record, require_finished
 from medgan_jax.training.workdir import write_json
 
-RESULT, FAILED, LOG = "result.json", "failed.json", "log.txt"
+RESULT = "result.json"
 SCHEMA = 1
 KEY_LENGTH = 12
 
@@ -79,12 +75,9 @@ class Run:
     def read(self) -> dict | None:
         """The values of a finished run; None if there is none yet. UserError for a file of an older schema."""
         path = self.place / RESULT
-        if not path.is_file():
+        result = processes.read(path)
+        if result is None:
             return None
-        try:
-            result = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"{path} is broken ({error}); delete it, and the run is evaluated again") from error
         if result.get("schema") != SCHEMA:
             raise UserError(
                 f"{path} has schema {result.get('schema')} and this version writes {SCHEMA}; delete {self.place} "
@@ -94,25 +87,17 @@ class Run:
 
     def failure(self) -> str | None:
         """Why the run failed the last time; None if it did not."""
-        path = self.place / FAILED
-        return json.loads(path.read_text())["reason"] if path.is_file() else None
+        return processes.failure(self.place)
 
 
 def play(run: Run, environment: Mapping[str, str] | None = None) -> dict | None:
     """The result of a run: read, or made in a process; None if it failed, see `Run.failure`."""
     if (known := run.read()) is not None:
         return known
-    run.place.mkdir(parents=True, exist_ok=True)
-    (run.place / FAILED).unlink(missing_ok=True)
     began = time.perf_counter()
     command = [sys.executable, "-m", __name__, run.module, "--preset", run.preset, "--seed", str(run.seed)]
     command += ["--source", run.source, "--workdir", str(run.place), "--", *run.overrides]
-    with (run.place / LOG).open("a") as log:
-        status = subprocess.run(
-            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
-        ).returncode
-    if status:
-        write_json(run.place / FAILED, {"reason": _reason(run.place / LOG, status)})
+    if not processes.run(command, run.place, environment):
         return None
     result = {
         **record(run.place),
@@ -127,50 +112,17 @@ def play(run: Run, environment: Mapping[str, str] | None = None) -> dict | None:
     return result
 
 
-def _reason(log: pathlib.Path, status: int) -> str:
-    """The last line that a failed run said."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1] if lines else "it said nothing"
-    return f"stopped by signal {-status}: {last}" if status < 0 else last
-
-
 def play_all(
     runs: Sequence[Run], *, jobs: int = 0, say: Callable[[str], None] = print
 ) -> dict[Run, dict | None]:
-    """The results of runs in their order, `None` for those that failed; as many at a time as there are GPUs.
+    """The results of runs in their order, None for those that failed; for `jobs` see `processes.play_all`."""
 
-    jobs: how many at a time, 0 for one on each GPU and one alone where there is none. Each has its own GPU.
-    """
-    waiting = [run for run in runs if run.read() is None]
-    devices = gpus() if waiting else []
-    places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    count = jobs or max(1, len(devices))
-    for number in range(count):
-        places.put(devices[number % len(devices)] if devices else None)
+    def one(run: Run, environment: Mapping[str, str]) -> None:
+        say(f"{run.id}, seed {run.seed}: running in {run.place}")
+        done = play(run, environment)
+        say(f"{run.id}, seed {run.seed}: " + (run.failure() if done is None else f"{done['seconds']:.0f} s"))
 
-    def one(run: Run) -> None:
-        device = places.get()
-        try:
-            say(f"{run.id}, seed {run.seed}: running in {run.place}")
-            done = play(run, None if device is None else {"CUDA_VISIBLE_DEVICES": device})
-            say(f"{run.id}, seed {run.seed}: " + (run.failure() if done is None else f"{done['seconds']:.0f} s"))
-        finally:
-            places.put(device)
-
-    with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        for future in [pool.submit(one, run) for run in waiting]:
-            future.result()
-    return {run: run.read() for run in runs}
-
-
-def gpus() -> list[str]:
-    """Numbers of the GPUs that this process may use, without starting JAX on them."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return allowed.split(",") if allowed else [str(n) for n in range(len(listed.splitlines()))]
+    return processes.play_all(runs, one, jobs=jobs)
 
 
 def health(path: pathlib.Path) -> dict[str, float | int | None]:

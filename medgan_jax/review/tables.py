@@ -104,8 +104,8 @@ def comparison(
 ) -> Table:
     """The method beside its baseline, classical methods, its non-adversarial twin if evaluated, published values.
 
-    measured, baseline, twin, and others by name: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper: `{metric:
-    [{"value", "std", "unit", "unit_inferred", "condition", ...}]}`. Metrics are matched by name, however
+    measured, baseline, twin, and others by name: `{metric: {"mean", "sd", "n", "unit", "higher_is_better"}}`. paper:
+    `{metric: [{"value", "std", "unit", "unit_inferred", "condition", ...}]}`. Metrics are matched by name, however
     spelled; the paper's NMSE stands beside `nmse_NAME`, NMSE as NAME's paper computes it, where there is one.
     """
     classical = (others or {}).items()

@@ -134,8 +134,9 @@ class Evaluator:
 def summarise(experiment: Experiment, measured: Measured, calibration: Measured | None = None) -> dict[str, dict]:
     """`{metric: {"mean", "sd", "n", "undefined", "unit", "higher_is_better"}}`.
 
-    Cases in which a metric has no finite value (NaN, or the PSNR of equal images) are left out and counted. A measure of the whole set, such as
-    ROC-AUC, has no standard deviation over cases. Thresholds come from `calibration`, measured on validation cases.
+    Cases in which a metric has no finite value (NaN, or the PSNR of equal images) are left out and counted. A
+    measure of the whole set, such as ROC-AUC, has no standard deviation over cases. Thresholds come from
+    `calibration`, measured on validation cases.
     """
     calibration = calibration or measured
     table = {}

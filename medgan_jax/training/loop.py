@@ -115,7 +115,9 @@ class Executors:
 class TrainingRun:
     """Trains one group of seeds from wherever their directories stand to the end, a stop, or `options.steps`."""
 
-    def __init__(self, executors: Executors, options: RunOptions, seeds: Sequence[int], directories, progress_total=None):
+    def __init__(
+        self, executors: Executors, options: RunOptions, seeds: Sequence[int], directories, progress_total=None
+    ):
         self.executors, self.options, self.seeds = executors, options, list(seeds)
         self.experiment, self.config = executors.experiment, executors.experiment.config
         self.ends = np.cumsum([stage.steps for stage in self.experiment.stages]).tolist()
@@ -356,7 +358,8 @@ class TrainingRun:
         """Which seeds have a value that is not finite, in words, where there are several."""
         if len(self.lanes) == 1:
             return ""
-        bad = [str(lane.seed) for lane, value in zip(self.lanes, np.ravel(values), strict=True) if not np.isfinite(value)]
+        lanes = zip(self.lanes, np.ravel(values), strict=True)
+        bad = [str(lane.seed) for lane, value in lanes if not np.isfinite(value)]
         return f", seed {', '.join(bad)}"
 
     # -- evaluating and saving ----------------------------------------------------------------------------------

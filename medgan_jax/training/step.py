@@ -13,7 +13,17 @@ import optax
 
 from medgan_jax import axes
 from medgan_jax.errors import UserError
-from medgan_jax.game import Context, Initialisation, Phase, Stage, TrainState, Tree, name_key, view, with_types_of
+from medgan_jax.game import (
+    Context,
+    Initialisation,
+    Phase,
+    Stage,
+    TrainState,
+    Tree,
+    name_key,
+    view,
+    with_types_of,
+)
 
 INITIALISE, TRAIN, INFER = 0, 1, 2
 
@@ -192,7 +202,7 @@ class _Player:
         ), terms
 
     def all_repeats(self, carry, batch: Tree):
-        phase, repeats = self.phase, self.phase.repeats
+        repeats = self.phase.repeats
         if repeats == 1:
             return self.one_update(carry, (self.stage.repeats - 1, last_batch(self.stage, batch)))
         numbers = jnp.arange(self.stage.repeats)[-repeats:]

@@ -49,7 +49,9 @@ def print_summary(experiment: Experiment, layout: Layout, options: RunOptions) -
     console = rich.console.Console(stderr=True)
     devices = layout.mesh.devices.size
     platform = layout.mesh.devices.flat[0].platform
-    console.print(f"{experiment.id}: {devices} {platform} device{'s' * (devices > 1)}, {options.precision}", highlight=False, markup=False, soft_wrap=True)
+    place = f"{devices} {platform} device{'s' * (devices > 1)}"
+    plain = {"highlight": False, "markup": False, "soft_wrap": True}
+    console.print(f"{experiment.id}: {place}, {options.precision}", **plain)
     for stage in experiment.stages:
         state = state_shapes(stage)
         networks = ", ".join(f"{name} {count(params):,}" for name, params in state.params.items())

@@ -111,7 +111,7 @@ def plot_points(points: np.ndarray, value_range: tuple[float, float], side: int)
     low, high = value_range
     places = (np.asarray(points, np.float64) - low) / max(high - low, 1e-12)
     columns, rows = places[:, 0] * (side - 1), (1 - places[:, 1]) * (side - 1)
-    inside = (0 <= rows) & (rows < side) & (0 <= columns) & (columns < side)  # NaN is not
+    inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)  # NaN is not
     ink = np.zeros((side, side))
     np.add.at(ink, (rows[inside].astype(int), columns[inside].astype(int)), 1.0)
     spread = ink.copy()
@@ -163,7 +163,7 @@ def say(line: str) -> None:
 
 
 class ProgressDisplay:
-    """Steps, images per second, time spent waiting for data and time left; one line a log interval without a terminal."""
+    """Steps, images per second, time spent waiting for data and time left; without a terminal, a line now and then."""
 
     def __init__(self, total: int, start: int, images_per_step: int, *, enabled: bool, console=None):
         self.console = console or rich.console.Console(stderr=True)

@@ -13,7 +13,7 @@ def test_regions_of_myelin_are_numbered_and_white_matter_has_the_most():
     record = open_myelin("phantom", size=64, rank=2, channels=3, counts=(1, 1, 1)).train[0]
     assert {name: record[name].shape[-1] for name in ("A", "B", "mask")} == {"A": 3, "B": 1, "mask": 1}
     regions, myelin = record["mask"], record["B"]
-    assert 0 <= regions.min() and regions.max() < REGIONS
+    assert regions.min() >= 0 and regions.max() < REGIONS
     air, white, lesions = (myelin[regions == number] for number in (0, WHITE_MATTER, LESION))
     assert np.abs(air).mean() < 0.1 < lesions.mean() < white.mean()
 

@@ -207,7 +207,8 @@ def test_ranking_over_one_seed_is_the_ranking_over_patients():
     random = np.random.default_rng(7)
     values = {name: random.normal(size=30) for name in "ab"}
     values["b"][3] = np.nan
-    options = {"patients": np.arange(30) // 3, "higher_is_better": True, "resamples": 4000, "confidence": 0.9, "seed": 1}
+    options = {"patients": np.arange(30) // 3, "higher_is_better": True}
+    options |= {"resamples": 4000, "confidence": 0.9, "seed": 1}
     one = s.rank_methods(values, **options)
     many = s.rank_methods_over_seeds({name: each[None] for name, each in values.items()}, **options)
     np.testing.assert_allclose(many.means, one.means)
@@ -221,7 +222,8 @@ def test_seeds_alone_make_an_interval_that_their_bootstrap_has():
     found = s.rank_methods_over_seeds(values, **options)
     # Two patients: both, either twice: the mean of `a` is 0, 0.5 or 1 with shares 1/4, 1/2, 1/4.
     assert found.probability_best[0] == pytest.approx(0.25 + 0.5 / 2, abs=0.03)
-    seeds = s.rank_seed_values({"a": [0.0, 1.0], "b": [0.5]}, higher_is_better=True, resamples=4000, confidence=0.95, seed=0)
+    options = {"higher_is_better": True, "resamples": 4000, "confidence": 0.95, "seed": 0}
+    seeds = s.rank_seed_values({"a": [0.0, 1.0], "b": [0.5]}, **options)
     assert seeds.probability_best[0] == pytest.approx(0.5, abs=0.03) and seeds.over == "seeds"
     assert (seeds.lower[0], seeds.upper[0], seeds.n_seeds) == (0, 1, (2, 1))
 

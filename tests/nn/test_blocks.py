@@ -112,9 +112,9 @@ def test_repeated_blocks_are_blocks_in_turn_each_with_its_own_variables():
     kernels = variables["params"]["blocks"]["first"]["conv"]["kernel"]
     assert len({float(kernel[0, 0, 0, 0]) for kernel in kernels}) == len(kernels) == 3
     for number in range(3):
-        one = {name: jax.tree.map(lambda leaf: leaf[number], tree["blocks"]) for name, tree in variables.items()}  # noqa: B023
+        one = {name: jax.tree.map(lambda leaf: leaf[number], tree["blocks"]) for name, tree in variables.items()}
         x, state = ResidualBlock(norm="batch").apply(one, x, train=True, mutable=["batch_stats"])
-        expected = jax.tree.map(lambda leaf: leaf[number], new["batch_stats"]["blocks"])  # noqa: B023
+        expected = jax.tree.map(lambda leaf: leaf[number], new["batch_stats"]["blocks"])
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state["batch_stats"], expected)
     np.testing.assert_allclose(y, x, atol=1e-5)
     assert repeat(ResidualBlock(), 0, x, train=True) is x

@@ -18,7 +18,7 @@ import pytest
 from medgan_jax import cli
 from medgan_jax.configuration import RunOptions
 from medgan_jax.errors import UserError
-from medgan_jax.review import benchmark
+from medgan_jax.review import benchmark, processes
 from medgan_jax.review.benchmark import (
     cost,
     forms,
@@ -63,8 +63,8 @@ def processes_here(started):
             return subprocess.CompletedProcess(command, process.main(command[3:]))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts.subprocess, "run", run)
-        patch.setattr(parts, "gpus", list)
+        patch.setattr(processes.subprocess, "run", run)
+        patch.setattr(processes, "gpus", list)
         yield
 
 
@@ -316,7 +316,7 @@ def test_the_command_writes_three_files_and_says_what_is_in_them(root, played, t
         (["--application", "denoising", "--track", "chests"], "there is no track 'chests'"),
         (["--application", "denoising", "--seeds", "0"], "--seeds is 0"),
         (["--application", "denoising", "--trials", "6"], "--trials is 6; there are 5 learning rates"),
-        (["--application", "denoising", "--jobs", "-1"], "must be 0 or more"),
+        (["--application", "denoising", "--jobs", "-1"], "must be at least 0"),
         (["--application", "denoising", "--source", "x"], "not of the form TRACK=FOLDER"),
         (["--application", "denoising", "--source", "x=y"], "there is no track 'x'"),
         (["--application", "denoising", "--output", "/dev/null/x"], "cannot be made"),

@@ -147,7 +147,11 @@ def written(tmp_path_factory):
         kept, none = (images["flair"].astype(float) for images in (people.present, people.absent))
         outputs = {study.UNPAIRED: (kept, kept), study.PAIRED: (kept, none), study.L1: (none, none)}
         levels = {(run.seed, level) for run, (_, level) in played.items()}
-        return [study.Model(name, level, seed, *pair) for seed, level in sorted(levels) for name, pair in outputs.items()]
+        return [
+            study.Model(name, level, seed, *pair)
+            for seed, level in sorted(levels)
+            for name, pair in outputs.items()
+        ]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "play_all", lambda planned, jobs: {

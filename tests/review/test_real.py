@@ -80,7 +80,8 @@ def fake_sets(root):
         lungs = np.zeros(plane, np.uint8)
         lungs[8:24, 4:14], lungs[8:24, 18:28] = 1, 2
         write_png(root / "cxr_lungs_nc/masks" / f"cxr{person}.png", lungs)
-        rows["chest"].append({"id": f"cxr{person}", "file": f"cxr{person}.png", "split": split, "subject": f"s{person}"})
+        chest = {"id": f"cxr{person}", "file": f"cxr{person}.png", "split": split, "subject": f"s{person}"}
+        rows["chest"].append(chest)
         volume, label = blob(generator, (12, 14, 13)), np.zeros((12, 14, 13), np.uint8)
         label[4:7, 4:9, 4:9], label[7:9, 4:9, 4:9] = 1, 2
         for folder, array in (("images", volume.astype(np.float32)), ("labels", label)):
@@ -88,7 +89,8 @@ def fake_sets(root):
             path.parent.mkdir(parents=True, exist_ok=True)
             nibabel.Nifti1Image(array, np.eye(4)).to_filename(path)
         rows["hippocampus"].append({"id": f"hippocampus_{person}", "split": split})
-        rows["ct"].append({"id": f"ID_{person}", "split": split, "patient": f"p{person}", "kernel": "B/40" if number % 2 else "C"})
+        kernel = "B/40" if number % 2 else "C"
+        rows["ct"].append({"id": f"ID_{person}", "split": split, "patient": f"p{person}", "kernel": kernel})
     for name, folder in (("brain", "brain_mr_ixi"), ("retina", "retina_chase"), ("hippocampus", "hippocampus_mr3d")):
         table(root / folder / "split.csv", rows[name])
     table(root / "cxr_lungs_nc/attribution.csv", rows["chest"])
@@ -98,12 +100,14 @@ def fake_sets(root):
         count = len(own)
         (root / "ct_chest_tcga").mkdir(exist_ok=True)
         raw = np.stack([5 * blob(generator, plane).astype(np.int16) for _ in own])
-        np.savez(root / "ct_chest_tcga" / f"{split}.npz", raw=raw, slope=np.ones(count), intercept=np.full(count, -1024.0),
-                 pixel_spacing_mm=np.full(count, 11.0), patient=np.array([row["patient"] for row in own]),
+        np.savez(root / "ct_chest_tcga" / f"{split}.npz", raw=raw, slope=np.ones(count),
+                 intercept=np.full(count, -1024.0), pixel_spacing_mm=np.full(count, 11.0),
+                 patient=np.array([row["patient"] for row in own]),
                  ids=np.array([row["id"] for row in own]))  # fmt: skip
         (root / "nuclei_fluo_dsb2018").mkdir(exist_ok=True)
         many = 5 * count
-        np.savez(root / "nuclei_fluo_dsb2018" / f"{split}.npz", images=np.stack([blob(generator, plane) for _ in range(many)]),
+        np.savez(root / "nuclei_fluo_dsb2018" / f"{split}.npz",
+                 images=np.stack([blob(generator, plane) for _ in range(many)]),
                  labels=np.stack([nuclei(generator, plane) for _ in range(many)]),
                  ids=np.array([f"{split}{n}" for n in range(many)]))  # fmt: skip
     table(root / "ct_chest_tcga/split.csv", rows["ct"])
@@ -419,7 +423,8 @@ def entry_of(**changes):
     row = lambda mean, sd=0.1: {"mean": mean, "sd": sd, "unit": "dB", "higher_is_better": True, "over": "seeds"}  # noqa: E731
     known = {
         "headline": "psnr", "metrics": {"psnr": row(30.0), "first": row(30.05)}, "baseline_name": "zero filling",
-        "baseline": {"psnr": row(25.0)}, "others": {"total variation": {"psnr": row(31.5)}, "means": {"psnr": row(20.0)}},
+        "baseline": {"psnr": row(25.0)},
+        "others": {"total variation": {"psnr": row(31.5)}, "means": {"psnr": row(20.0)}},
         "twin": {"psnr": row(29.0)}, "twin_name": "twin", "beside": {"the first link": "first"},
     }  # fmt: skip
     return {**known, **changes}
@@ -431,7 +436,8 @@ def test_what_a_record_shows_is_derived_from_its_numbers():
         "1.000 dB better than twin; within the seeds' SD (0.0500 dB worse) of the first link."
     )
     lower = entry_of(metrics={"psnr": {**entry_of()["metrics"]["psnr"], "higher_is_better": False}}, beside={})
-    assert "5.000 dB worse than zero filling" in results.shows(lower) and "10.00 dB worse than means" in results.shows(lower)
+    shown = results.shows(lower)
+    assert "5.000 dB worse than zero filling" in shown and "10.00 dB worse than means" in shown
     nothing = entry_of(metrics={"psnr": {**entry_of()["metrics"]["psnr"], "mean": None}})
     assert results.shows(nothing) == "psnr is not defined here."
 
@@ -452,7 +458,7 @@ def test_every_method_of_the_plan_is_there_and_says_what_it_does_not_show():
         ([], "needs --sets FOLDER"),
         (["--sets", "x", "--only", "dagen"], "no plan 'dagen'"),
         (["--sets", "x", "--seeds", "0"], "--seeds is 0"),
-        (["--sets", "x", "--seed", "-1"], "must be 0 or more"),
+        (["--sets", "x", "--seed", "-1"], "must be at least 0"),
     ],
 )
 def test_mistakes_are_one_line(options, words, capsys):
@@ -464,7 +470,8 @@ def test_mistakes_are_one_line(options, words, capsys):
 def test_one_method_that_fails_does_not_lose_the_others(folder, tmp_path, capsys):
     empty = tmp_path / "sets"
     empty.mkdir()
-    options = ["--sets", str(empty), "--records", str(tmp_path / "r"), "--workdir", str(tmp_path / "w"), "--preset", "tiny"]
+    options = ["--sets", str(empty), "--records", str(tmp_path / "r"), "--workdir", str(tmp_path / "w")]
+    options += ["--preset", "tiny"]
     assert cli.main(["reproduce", "real", *options, "--only", "dagan", "scan"]) == 2
     error = capsys.readouterr().err
     assert "2 of 2 methods have no whole record" in error and "dagan:" in error and "scan:" in error

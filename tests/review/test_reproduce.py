@@ -13,7 +13,7 @@ import pytest
 
 from medgan_jax import cli
 from medgan_jax.errors import UserError
-from medgan_jax.review import catalogue, learning, reproduce, result_rows, runs
+from medgan_jax.review import catalogue, learning, processes, reproduce, result_rows, runs
 from medgan_jax.review.runs import Run
 
 TESTS = pathlib.Path(__file__).resolve().parents[1]
@@ -114,7 +114,7 @@ def test_what_is_done_is_read_and_what_failed_is_tried_again(request_, rows, mon
             started.append(command[3])
         return real(command, **options)
 
-    monkeypatch.setattr(runs.subprocess, "run", noting)
+    monkeypatch.setattr(processes.subprocess, "run", noting)
     again = reproduce.reproduce(request_)
     assert started == ["toy_experiments.nothing"] * 2
     assert again[0] == rows[0]
@@ -193,7 +193,7 @@ def test_every_row_of_the_review_is_in_one_table():
         (["table99"], "there is no table 'table99'"),
         ([], "reproduce needs a table first"),
         (["table12", "--seeds", "0"], "--seeds is 0"),
-        (["table12", "--seed", "-1"], "must be 0 or more"),
+        (["table12", "--seed", "-1"], "must be at least 0"),
         (["table12", "--source", "dagan"], "not of the form ID=FOLDER"),
         (["table12", "--source", "dagen=x"], "no experiment is called 'dagen'"),
     ],

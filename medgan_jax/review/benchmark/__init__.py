@@ -8,7 +8,7 @@ import pathlib
 import sys
 from typing import Literal
 
-from medgan_jax.arguments import nearest, parse
+from medgan_jax.arguments import nearest, parse, require_counts
 from medgan_jax.errors import UserError
 
 PROGRAM = "python -m medgan_jax reproduce benchmark"
@@ -42,11 +42,7 @@ class Arguments:
     json: bool = False
 
     def __post_init__(self):
-        for name in ("seeds", "trials", "resamples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
-        if self.seed < 0 or self.jobs < 0:
-            raise UserError("--seed and --jobs must be 0 or more")
+        require_counts(self, positive=("seeds", "trials", "resamples"))
 
 
 def command(argv: list[str]) -> None:

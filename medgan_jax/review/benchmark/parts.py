@@ -5,25 +5,19 @@ What is done is read, what was killed goes on from its checkpoint, what has chan
 failed keeps its reason and is tried again.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import json
-import os
 import pathlib
-import queue
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from medgan_jax.configuration import as_dict
-from medgan_jax.errors import UserError
-from medgan_jax.review import code, learning
+from medgan_jax.review import code, learning, processes
 from medgan_jax.review.benchmark.process import VALUES
 from medgan_jax.review.benchmark.track import Entrant, Track, configuration
-from medgan_jax.review.runs import FAILED, KEY_LENGTH, LOG, gpus
-from medgan_jax.training.workdir import write_json
+from medgan_jax.review.runs import KEY_LENGTH
 
 SHARED = "shared"
 OWN = tuple(f"{__package__}.{name}" for name in ("track", "plain", "classical", "cost", "identity", "shared"))
@@ -110,67 +104,35 @@ class Part:
 
     def read(self) -> dict | None:
         """Its values; None if there are none yet, or none of the test cases where they are asked for."""
-        path = self.place / VALUES
-        if not path.is_file():
+        values = processes.read(self.place / VALUES)
+        if values is None:
             return None
-        try:
-            values = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"{path} is broken ({error}); delete it, and it is made again") from error
         missing = self.entrant is not None and self.tested and "test" not in values
         return None if missing else values
 
     def failure(self) -> str | None:
         """Why it failed the last time; None if it did not."""
-        path = self.place / FAILED
-        return json.loads(path.read_text())["reason"] if path.is_file() else None
+        return processes.failure(self.place)
 
 
 def play(part: Part, environment: Mapping[str, str] | None = None) -> dict | None:
     """The values of a part: read, or made in its process; None if that failed."""
     if (known := part.read()) is not None:
         return known
-    part.place.mkdir(parents=True, exist_ok=True)
-    (part.place / FAILED).unlink(missing_ok=True)
-    with (part.place / LOG).open("a") as log:
-        started = {**os.environ, **(environment or {})}
-        status = subprocess.run(part.command, stdout=log, stderr=subprocess.STDOUT, env=started).returncode
-    values = None if status else part.read()
-    if values is None:
-        lines = [
-            line.strip()
-            for line in (part.place / LOG).read_text(errors="replace").splitlines()
-            if line.strip()
-        ]
-        last = lines[-1] if lines else "it said nothing"
-        reason = f"stopped by signal {-status}: {last}" if status < 0 else last
-        write_json(part.place / FAILED, {"reason": reason})
-    return values
+    succeeded = processes.run(part.command, part.place, environment)
+    if succeeded and part.read() is None:
+        processes.fail(part.place)
+    return part.read()
 
 
 def play_all(
     parts: Sequence[Part], *, jobs: int = 0, say: Callable[[str], None] = print
 ) -> dict[Part, dict | None]:
-    """The values of parts, None for those that failed; `jobs` at a time, 0 for one on each GPU, or one
-    alone.
-    """
-    waiting = [part for part in dict.fromkeys(parts) if part.read() is None]
-    devices = gpus() if waiting else []
-    count = jobs or max(1, len(devices))
-    places: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    for number in range(count):
-        places.put(devices[number % len(devices)] if devices else None)
+    """The values of parts, None for those that failed; for `jobs` see `processes.play_all`."""
 
-    def one(part: Part) -> None:
-        device = places.get()
-        try:
-            say(f"{part.title}: running")
-            done = play(part, None if device is None else {"CUDA_VISIBLE_DEVICES": device})
-            say(f"{part.title}: {part.failure() if done is None else 'done'}")
-        finally:
-            places.put(device)
+    def one(part: Part, environment: Mapping[str, str]) -> None:
+        say(f"{part.title}: running")
+        done = play(part, environment)
+        say(f"{part.title}: {part.failure() if done is None else 'done'}")
 
-    with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        for future in [pool.submit(one, part) for part in waiting]:
-            future.result()
-    return {part: part.read() for part in parts}
+    return processes.play_all(parts, one, jobs=jobs)

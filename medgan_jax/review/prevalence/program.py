@@ -7,7 +7,7 @@ import pathlib
 import sys
 from typing import Literal
 
-from medgan_jax.arguments import parse
+from medgan_jax.arguments import parse, require_counts
 from medgan_jax.errors import UserError
 from medgan_jax.review.prevalence import page
 from medgan_jax.review.prevalence.study import SCALES, study
@@ -37,10 +37,7 @@ class PrevalenceArguments:
     json: bool = False
 
     def __post_init__(self):
-        if self.seeds < 1:
-            raise UserError(f"--seeds is {self.seeds}; it must be at least 1")
-        if self.seed < 0 or self.jobs < 0:
-            raise UserError("--seed and --jobs must be 0 or more")
+        require_counts(self)
         if not self.levels or not all(0 <= level <= 100 for level in self.levels):
             raise UserError(
                 f"--levels are {' '.join(map(str, self.levels))}; they must lie between 0 and 100"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-from medgan_jax.arguments import parse
+from medgan_jax.arguments import parse, require_counts
 from medgan_jax.errors import UserError
 from medgan_jax.review.real import figures, recorded, results
 from medgan_jax.review.real.plans import PLANS, Plan, chosen
@@ -45,10 +45,7 @@ class RealArguments:
     json: bool = False
 
     def __post_init__(self):
-        if self.seeds < 1:
-            raise UserError(f"--seeds is {self.seeds}; it must be at least 1")
-        if self.seed < 0 or self.jobs < 0:
-            raise UserError("--seed and --jobs must be 0 or more")
+        require_counts(self)
 
 
 def command(argv: list[str]) -> None:

@@ -95,7 +95,9 @@ def markdown(rows: Sequence[dict]) -> str:
 def document(machine: dict, rows: Sequence[dict]) -> str:
     """The table and, under it, the machine that it was measured on and the versions of both sides."""
     versions = {"jax": rows[0]["ours"]["version"]}
-    versions |= {"torch": row["theirs"]["version"] for row in rows if row.get("theirs")}
+    for row in rows:
+        if row.get("theirs"):
+            versions["torch"] = row["theirs"]["version"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     place = f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, {machine['date']}"
     return f"{markdown(rows)}\n\n{place}; Python {machine['python']}, {named}."

@@ -19,8 +19,8 @@ def reflected(source: pathlib.Path, target: pathlib.Path, config) -> dict:
             image = record["image"][..., 0]
             inner = np.zeros(image.shape, np.uint8)
             inner[tuple(slice(RIM, -RIM) for _ in image.shape)] = 1
-            widths = [(room // 2, room - room // 2) for room in
-                      (max(0, wanted - side) for wanted, side in zip(config.size, image.shape, strict=True))]  # fmt: skip
+            missing = [max(0, wanted - side) for wanted, side in zip(config.size, image.shape, strict=True)]
+            widths = [(room // 2, room - room // 2) for room in missing]
             cut += any(side > wanted for wanted, side in zip(config.size, image.shape, strict=True))
             padded = {
                 "image": np.pad(image, widths, mode="reflect")[..., None],
