@@ -23,7 +23,6 @@ has no fixed places. `paper`: not run by this project.
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import optax
 
