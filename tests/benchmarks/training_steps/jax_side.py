@@ -86,6 +86,8 @@ class JaxSide(Side):
             self.infer = jax.jit(functools.partial(self.stage.networks["G"].apply, train=False))
             self.learned = {"params": self.state.params["G"], **self.state.variables["G"]}
             del self.state
+        # Initial values are computed while Python goes on; compiling beside that would seem to take longer.
+        jax.block_until_ready(self.learned if self.game.inference else self.state)
         self.seconds.clear()
         self.play(1)
         compiling = sum(self.seconds.values())
