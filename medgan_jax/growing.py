@@ -112,17 +112,22 @@ def growing_stage(
     drift: float,
     learning_rate: float,
     average: float,
+    generator_rate: float | None = None,
     rivals: Iterable[Any] = (),
 ) -> Stage:
     """The game at one level, with batches of its size, between the `networks` G and D of its side.
 
-    Adam without momentum and the moving average of G, whose decay is `average`, start anew. rivals: games
-    with `networks` and `phases` of their own, trained beside this one on the same batches.
+    Adam without momentum and the moving average of G, whose decay is `average`, start anew. generator_rate:
+    G's learning rate where it is not D's. rivals: games with `networks` and `phases` of their own, trained
+    beside this one on the same batches.
     """
-    adam = optax.adam(learning_rate, b1=0.0, b2=0.99)
+
+    def adam(rate):
+        return optax.adam(rate, b1=0.0, b2=0.99)
+
     turns = (
-        Phase("D", ("D",), discriminator_loss(level, penalty=penalty, drift=drift), adam),
-        Phase("G", ("G",), generator_loss(level), adam),
+        Phase("D", ("D",), discriminator_loss(level, penalty=penalty, drift=drift), adam(learning_rate)),
+        Phase("G", ("G",), generator_loss(level), adam(generator_rate or learning_rate)),
     )
     for rival in rivals:
         networks, turns = {**networks, **rival.networks}, turns + rival.phases

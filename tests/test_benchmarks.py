@@ -53,15 +53,15 @@ def test_a_ratio_stands_in_its_interval_and_pairs_remove_what_both_suffer():
 
 
 def test_the_table_keeps_its_place_in_a_document():
-    text = table.with_table(f"a\n{table.BEGIN}\nold\n{table.END}\nb", "new")
-    assert text == f"a\n{table.BEGIN}\nnew\n{table.END}\nb"
+    begin, end = "<!-- steps: begin -->", "<!-- steps: end -->"
+    assert table.with_table(f"a\n{begin}\nold\n{end}\nb", "new") == f"a\n{begin}\nnew\n{end}\nb"
     with pytest.raises(SystemExit, match="lacks the marks"):
         table.with_table("a", "new")
 
 
 def test_the_command_measures_both_sides(tmp_path):
     pytest.importorskip("torch", reason="PyTorch is the other side")
-    command = [sys.executable, "-m", "tests.benchmarks.training_steps", "--tiny", "--no-plain"]
+    command = [sys.executable, "-m", "tests.benchmarks.training_steps", "--tiny"]
     command += ["--games", "unet_inference", "--layouts", "contiguous", "--repeats", "2", "--seconds", "0"]
     command += ["--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True, text=True)
@@ -71,6 +71,8 @@ def test_the_command_measures_both_sides(tmp_path):
     assert len(row["ours"]["seconds"]) == len(row["theirs"]["seconds"]) == 2
     assert row["ours"]["parameters"]["G"] == row["theirs"]["parameters"]["G"]
     assert row["gflop"] > 0 < min(found["gflops"] for found in row["matrix"].values())
+    assert len(row["direct"]["seconds"]) == 2 and row["plain"]["compile"] > 0 < row["direct"]["mebibytes"]
+    assert row["theirs"]["medians"].keys() == {"contiguous"}
     assert row["ratio"]["low"] <= row["ratio"]["value"] <= row["ratio"]["high"]
     last = (tmp_path / "steps.md").read_text().splitlines()[-1]
     assert "geometric mean" in last and last in done.stdout

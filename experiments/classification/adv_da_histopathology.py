@@ -36,6 +36,7 @@ from medgan_jax.losses import adversarial
 from medgan_jax.measures import bag_classification
 from medgan_jax.models import classifiers, features, mlp
 from medgan_jax.nn.crops import patches_of_bags
+from medgan_jax.schedules import constant_then_linear
 
 NEEDS = Needs(fields=("image", "label"), channels=3, domains=2)
 SEEN = {"scores": 0, "features": 1}  # by D, of what a mapping gives
@@ -64,8 +65,7 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=64, bag=4, widths=(16, 32, 48, 64), hidden=(64,), judges="features", source_steps=600,
-                   learning_rate=5e-4, steps=800, phantoms=(320, 8, 100))
+        return cls(size=64, bag=4, widths=(16, 32, 48, 64), source_steps=900, steps=400, phantoms=(320, 8, 200))
 
 
 def models(config):
@@ -129,7 +129,8 @@ def experiment(config):
         config.data.source, config.batch_size, size=config.size, bag=config.bag, counts=config.phantoms)
     prepare, carry = patches_of_bags(intensity, config.bag), with_a_copy("M_s", "M_t")
     networks, adam = models(config), optax.adam(config.learning_rate, b1=config.beta1)
-    turn = Phase("M_s", ("M_s",), classification_loss, optax.adam(config.source_rate))
+    descent = optax.adam(constant_then_linear(config.source_rate, config.source_steps, 0.5))
+    turn = Phase("M_s", ("M_s",), classification_loss, descent)
     turns = (Phase("D", ("D",), discriminator_loss(config), adam),
              Phase("M_t", ("M_t", "S")[: 1 + bool(config.siamese)], mapping_loss(config), adam))
     first = Stage("source", {"M_s": networks["M_s"]}, (turn,), source, config.source_steps, prepare)

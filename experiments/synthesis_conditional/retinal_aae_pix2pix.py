@@ -20,6 +20,7 @@ record, for in six minutes V draws the mean tree and Dice is 0.10, from real pai
 
 import dataclasses
 import functools
+from typing import Literal
 
 import jax
 import optax
@@ -52,25 +53,29 @@ class Config(ExperimentConfig):
     critic: tuple[int, ...] = (32, 64, 128)
     dropout: float = 0.5
     lam: float = 100.0
+    code: float = 1.0  # weight of BCE(C(E(A)), 1)
     turn: int = 20  # updates of each phase in a step
     batch_size: int = 1
     learning_rate: float = 2e-4
     code_rate: float = 1e-3
     steps: int = 3070  # 100 epochs of 614 pairs, which is what the code reads of Messidor
-    segmenter: tuple[int, int] = (16, 2000)  # width of the segmenters and their steps; not the paper's
+    segmenter_width: int = 16  # of the first layer; the segmenters are not the paper's
+    segmenter_steps: int = 2000
+    sight: Literal["disc", "head"] = "disc"  # of phantoms: 30 degrees, or the wide vessels at the disc
     evaluate_every: int = 500
     phantoms: tuple[int, int, int] = (614, 155, 177)
 
     @classmethod
     def tiny(cls):
-        return cls(size=32, base=2, latent=4, critic=(4, 4), turn=1, batch_size=8, steps=2, segmenter=(4, 2),
-                   evaluate_every=1, evaluation_cases=8, phantoms=(8, 8, 8))
+        return cls(size=32, base=2, latent=4, critic=(4, 4), turn=1, batch_size=8, steps=2,
+                   segmenter_width=4, segmenter_steps=2, evaluate_every=1, evaluation_cases=8, phantoms=(8, 8, 8))
 
     @classmethod
     def small(cls):
-        return cls(size=64, base=16, latent=32, critic=(16, 32, 64), dropout=0.1, turn=1, batch_size=8,
-                   learning_rate=1e-3, steps=400, segmenter=(16, 200), evaluate_every=100,
-                   evaluation_cases=32, phantoms=(400, 32, 64))
+        return cls(size=32, latent=8, base=16, critic=(16, 32), dropout=0.0, turn=1, batch_size=16, code=20.0,
+                   learning_rate=3e-3, code_rate=1e-2, steps=1500, segmenter_steps=250, sight="head",
+                   evaluate_every=2000, evaluation_cases=32, phantoms=(128, 32, 64))
+
 
 
 def models(config):
@@ -106,7 +111,7 @@ def generator_loss(config):
         terms = {"tree": config.lam * segmentation.binary_cross_entropy(logits, batch["A"]),
                  "retina": config.lam * pixel.l1(b, batch["B"]),
                  "adversarial": adversarial.generator_non_saturating(score),
-                 "code": adversarial.generator_non_saturating(nets.C(code))}
+                 "code": config.code * adversarial.generator_non_saturating(nets.C(code))}
         return sum(terms.values()), Terms(nets, **terms)
 
     return loss
@@ -119,7 +124,8 @@ def new_pairs(config, nets, key, count):
 
 def experiment(config):
     nets = models(config)
-    cases = eye_data(config.data.source, config.size, config.phantoms, config.batch_size)
+    cases = eye_data(config.data.source, config.size, config.phantoms, config.batch_size,
+                     sight=config.sight)
     known = cases.train.source
     prepare = in_ranges({"A": unit_range(known, "A"), "B": symmetric_range(known, "B")})
     adam, code_adam = (optax.adam(rate, b1=0.5) for rate in (config.learning_rate, config.code_rate))
@@ -131,17 +137,17 @@ def experiment(config):
         tree, painted = new_pairs(config, nets, key, len(batch["B"]))
         return {"tree": tree, "retina": painted, **test.judge(nets, {}, batch)}
 
-    test = segmenter_judge(config.segmenter[0], functools.partial(new_pairs, config), image="B", mask="A")
+    test = segmenter_judge(config.segmenter_width, functools.partial(new_pairs, config), image="B", mask="A")
     return Experiment(
         id="retinal_aae_pix2pix", config=config, infer=infer,
         stages=(Stage("game", nets, turns, cases, config.steps, prepare),
-                test.stage("test", {"V": nets["V"], "G": nets["G"]}, cases, config.segmenter[1], prepare)),
+                test.stage("test", {"V": nets["V"], "G": nets["G"]}, cases, config.segmenter_steps, prepare)),
         metrics=(*test.metrics, *novelty("tree", "A", known)),
         baseline=side_by_side(pca_gaussian("tree", "A"), pca_gaussian("retina", "B"), best_threshold(
             "B", "A", lambda mask: dict.fromkeys(test.networks, mask))),
         images=("tree", "retina", "A", "B", "S_synthetic", "S_real"),
         image_ranges=dict.fromkeys(("tree", "A", "S_synthetic", "S_real"), (0, 1)),
-        terms={"tree": f"lambda = {config.lam:g}", "retina": f"lambda = {config.lam:g}", "code": "1"},
+        terms={"tree": f"lambda = {config.lam:g}", "retina": f"lambda = {config.lam:g}", "code": f"{config.code:g}"},
         learning=(Bound("dice", ">=", "method", of="dice_real", times=0.8), Bound("nearest", "<=", 0.9)),
         unknowns=("codes of 16, perhaps 32 in the paper", "the decoder's widths", "the segmenters"))
 

@@ -5,8 +5,8 @@
 Each side is a process of its own, kept alive and told over a pipe to play its next steps, so that neither
 compiles or starts anew for a repeat. They take turns, ours first and theirs first by turns; whoever does not
 play is stopped by the system, so that no thread of its pool can wake up and spin. Both have the same
-processors. A turn is one step that is not counted and then about `--seconds` of steps. PyTorch plays in both
-memory formats; the faster one is measured. Loading of data is not part of a step: both read one batch again
+processors. A turn is one step that is not counted and then about `--seconds` of steps. PyTorch takes its turns
+in both memory formats, and the faster one counts. Loading of data is not part of a step: both read one batch again
 and again. Weights are copied over and outputs compared before a row is printed.
 
 `--jax-only` measures this library alone, against what an earlier whole run has stored of PyTorch in
@@ -28,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 
 from tests.benchmarks.training_steps import games, table
 
@@ -102,7 +101,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=pathlib.Path, help="folder for steps.json and steps.md")
     parser.add_argument("--jax-only", action="store_true", help="this library alone")
     parser.add_argument("--plain", action=argparse.BooleanOptionalAction,
-                        help="plain layers too: compile time and memory; by default not with --jax-only")
+                        help="plain layers too: compile time and memory; and ours without Winograd's products, "
+                             "as `direct`; by default not with --jax-only")
     parser.add_argument("--profile", action="store_true", help="operations of our steps by their time")
     parser.add_argument("--readme", action="store_true",
                         help="write the table into README.md and its figures into tests/benchmarks/records")
@@ -144,25 +144,6 @@ def count_for(process: Process, least: float) -> int:
     return max(1, round(least / process.ask("steps", count=1)["seconds"]))
 
 
-def faster_layout(
-    stack: contextlib.ExitStack, common: list[str], layouts: Sequence[str]
-) -> tuple[Process, dict]:
-    """PyTorch in the memory format that is faster here, started; the time of both."""
-    candidates = []
-    for layout in layouts:
-        own = stack.enter_context(contextlib.ExitStack())
-        process = own.enter_context(running("torch_side", *common, "--layout", layout))
-        said = start_of(process)
-        pilot = statistics.median(process.ask("steps", count=1)["seconds"] for _ in range(3))
-        candidates.append((pilot, layout, process, said, own))
-    pilots = {layout: pilot for pilot, layout, *_ in candidates}
-    note(f"PyTorch, seconds per step by memory format: {pilots}")
-    (_, layout, process, said, _), *others = sorted(candidates, key=lambda candidate: candidate[0])
-    for *_, own in others:
-        own.close()
-    return process, {**said, "variant": layout, "pilots": pilots}
-
-
 def take_turns(sides: dict[str, Process], repeats: int, least: float) -> dict[str, list[float]]:
     """Seconds per step of every side, for every turn."""
     counts = {name: count_for(process, least) for name, process in sides.items()}
@@ -188,7 +169,7 @@ def compare_outputs(ours: Process, theirs: Process) -> dict[str, float]:
 
 def plain_layers(common: list[str]) -> dict:
     """Compile time and memory of the same step with plain layers."""
-    with running("jax_side", *common, "--plain") as process:
+    with running("jax_side", *common, "--layers", "plain") as process:
         said = start_of(process)
         return {**said, **process.ask("memory", count=1)}
 
@@ -199,37 +180,54 @@ def measure(game: games.Game, options: argparse.Namespace, precision: str, store
     title = game.title if precision == "float32" else f"{game.title}, {precision}"
     row = {"name": game.name, "title": title, "precision": precision}
     with contextlib.ExitStack() as stack:
-        sides = {"ours": stack.enter_context(running("jax_side", *common))}
-        row["ours"] = start_of(sides["ours"])
-        if not options.jax_only:
-            sides["theirs"], row["theirs"] = faster_layout(stack, common, options.layouts)
-            row["gflop"] = sides["theirs"].ask("operations")["gflop"]
-            for name, count in row["theirs"]["parameters"].items():
-                if row["ours"]["parameters"][name] != count:
-                    raise SystemExit(f"{game.name}: {name} has {count} parameters in PyTorch, "
-                                     f"{row['ours']['parameters'][name]} here")
+        start = lambda side, *more: stack.enter_context(running(side, *common, *more))  # noqa: E731
+        sides = {"ours": start("jax_side")}
+        if options.plain:
+            sides["direct"] = start("jax_side", "--layers", "direct")
+        layouts = () if options.jax_only else options.layouts
+        sides |= {layout: start("torch_side", "--layout", layout) for layout in layouts}
+        found = {name: start_of(process) for name, process in sides.items()}
         for name, seconds in take_turns(sides, options.repeats, options.seconds).items():
-            row[name]["seconds"] = seconds
-        for name, process in sides.items():
-            row[name].update(process.ask("memory", count=2))
-        row["matrix"] = {name: process.ask("rate", size=128 if options.tiny else 3072, repeats=8)
-                         for name, process in sides.items()}
+            found[name]["seconds"] = seconds
+        if layouts:
+            medians = {layout: statistics.median(found[layout]["seconds"]) for layout in layouts}
+            faster = min(medians, key=medians.get)
+            found["theirs"] = {**found[faster], "variant": faster, "medians": medians}
+            sides["theirs"] = sides[faster]
+        row |= {name: found[name] for name in ("ours", "direct", "theirs") if name in found}
+        for name in row.keys() & sides.keys():
+            row[name].update(sides[name].ask("memory", count=2))
+        row["matrix"] = {name: sides[name].ask("rate", size=128 if options.tiny else 3072, repeats=8)
+                         for name in ("ours", "theirs") if name in sides}
         if options.jax_only:
             row |= {name: stored[name] for name in ("theirs", "gflop") if name in stored}
-        elif precision == "float32":
+        else:
+            row["gflop"] = sides["theirs"].ask("operations")["gflop"]
+            require_equal_sizes(row)
+        if not options.jax_only and precision == "float32":
             row["differences"] = compare_outputs(sides["ours"], sides["theirs"])
     if options.plain:
         row["plain"] = plain_layers(common)
-    elif "plain" in stored:
-        row["plain"] = stored["plain"]
+    else:
+        row |= {name: stored[name] for name in ("plain", "direct") if name in stored}
     if "theirs" in row:
-        row["ratio"] = ratio_of(row)
+        row["ratio"] = ratio_of(row, "ours")
+        if "direct" in row:
+            row["direct"]["ratio"] = ratio_of(row, "direct")
     return row
 
 
-def ratio_of(row: dict) -> dict:
+def require_equal_sizes(row: dict) -> None:
+    """Ends where a network of one side has other parameters than that of the other side."""
+    for name, count in row["theirs"]["parameters"].items():
+        if row["ours"]["parameters"][name] != count:
+            raise SystemExit(f"{row['name']}: {name} has {count} parameters in PyTorch, "
+                             f"{row['ours']['parameters'][name]} here")
+
+
+def ratio_of(row: dict, side: str) -> dict:
     """Pairs of turns, where both were measured together; else as many as there are of both."""
-    pairs = list(zip(row["ours"]["seconds"], row["theirs"]["seconds"], strict=False))
+    pairs = list(zip(row[side]["seconds"], row["theirs"]["seconds"], strict=False))
     return table.ratio(*zip(*pairs, strict=True))
 
 
@@ -300,7 +298,10 @@ def show(options: argparse.Namespace, found: dict, rows: list[dict]) -> int:
     print(text)
     if options.readme:
         readme = ROOT / "README.md"
-        readme.write_text(table.with_table(readme.read_text(), text))
+        written = table.with_table(readme.read_text(), text)
+        if any("direct" in row for row in rows):
+            written = table.with_table(written, table.of_winograd(rows), "winograd")
+        readme.write_text(written)
         record = json.dumps({"machine": found, "rows": rows}, indent=1)
         (ROOT / "tests" / "benchmarks" / "records" / "training-steps.json").write_text(record + "\n")
     return 0

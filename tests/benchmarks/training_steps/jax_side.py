@@ -11,6 +11,7 @@ import numpy as np
 from jax import monitoring
 
 from medgan_jax.configuration import RunOptions
+from medgan_jax.nn import conv_cpu
 from medgan_jax.training.parallel import JitExecutor, make_layout
 from tests.benchmarks.training_steps import games, ours, plain
 from tests.benchmarks.training_steps.serving import Side, serve
@@ -58,8 +59,10 @@ class JaxSide(Side):
         super().__init__(options)
         self.seconds = collections.Counter()
         monitoring.register_event_duration_secs_listener(self.note)
-        if options.plain:
+        if options.layers == "plain":
             plain.use_plain_layers()
+        if options.layers == "direct":
+            conv_cpu.WINOGRAD.clear()
 
     def note(self, event: str, seconds: float, **_) -> None:
         if event.startswith(COMPILING):

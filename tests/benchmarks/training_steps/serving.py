@@ -19,7 +19,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--layers", choices=("own", "direct", "plain"), default="own")
     parser.add_argument("--layout", default="contiguous")
     return parser.parse_args()
 

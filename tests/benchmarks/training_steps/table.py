@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-BEGIN, END = "<!-- steps: begin -->", "<!-- steps: end -->"
 HEAD = (
     "game", "ours, s", "PyTorch, s", "PyTorch / ours",
     "GFLOP/s (share of matrix product): ours", "PyTorch",
@@ -13,6 +12,10 @@ HEAD = (
     "peak MiB: ours", "PyTorch",
     "compiling / plain layers", "peak / plain layers",
     "parameters, M",
+)
+WINOGRAD_HEAD = (
+    "game", "PyTorch / ours", "without Winograd", "compiling / plain layers", "without Winograd",
+    "peak / plain layers", "without Winograd", "first step, s: plain layers, with ours, without Winograd",
 )
 
 
@@ -74,6 +77,27 @@ def cells(row: dict) -> list[str]:
     ]
 
 
+def winograd_cells(row: dict) -> list[str]:
+    """One line of what Winograd's products gain and cost; a dash for what was not measured."""
+    sides, plain = (row["ours"], row["direct"]), row["plain"]
+    ratios = [row.get("ratio", {}).get("value"), row["direct"].get("ratio", {}).get("value")]
+    compiling = [quotient(side["compile"], plain["compile"]) for side in sides]
+    peaks = [quotient(side["mebibytes"], plain["mebibytes"]) for side in sides]
+    firsts = ", ".join(f"{side['first']:.1f}" for side in (plain, *sides))
+    return [row["title"], *(number(value) for value in (*ratios, *compiling, *peaks)), firsts]
+
+
+def of_winograd(rows: Sequence[dict]) -> str:
+    """The table of what Winograd's products gain and cost, its last line the geometric means of the ratios."""
+    measured = [row for row in rows if "direct" in row]
+    lines = [line(WINOGRAD_HEAD), line(["---"] * len(WINOGRAD_HEAD)), *(line(winograd_cells(row)) for row in measured)]
+    both = [(row["ratio"]["value"], row["direct"]["ratio"]["value"]) for row in measured if row.get("ratio")]
+    if both:
+        means = [f"{geometric_mean(values):.2f}" for values in zip(*both, strict=True)]
+        lines.append(line(["geometric mean", *means, *[""] * (len(WINOGRAD_HEAD) - 3)]))
+    return "\n".join(lines)
+
+
 def line(texts: Sequence[str]) -> str:
     return f"| {' | '.join(texts)} |"
 
@@ -103,9 +127,10 @@ def document(machine: dict, rows: Sequence[dict]) -> str:
     return f"{markdown(rows)}\n\n{place}; Python {machine['python']}, {named}."
 
 
-def with_table(text: str, content: str) -> str:
-    """A document with what stands between the marks replaced."""
-    if BEGIN not in text or END not in text:
-        raise SystemExit(f"the document lacks the marks {BEGIN} and {END}")
-    before, rest = text.split(BEGIN, 1)
-    return f"{before}{BEGIN}\n{content}\n{END}{rest.split(END, 1)[1]}"
+def with_table(text: str, content: str, name: str = "steps") -> str:
+    """A document with what stands between the marks of this name replaced."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if begin not in text or end not in text:
+        raise SystemExit(f"the document lacks the marks {begin} and {end}")
+    before, rest = text.split(begin, 1)
+    return f"{before}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}"
