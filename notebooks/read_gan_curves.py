@@ -32,14 +32,14 @@ from medgan_jax.configuration import MeshOptions, RunOptions
 from medgan_jax.training import run
 
 RUNS = pathlib.Path("runs")
-SHORT = dict(steps=2000, evaluate_every=500, phantoms=(2000, 500, 500))
+SHORT = dict(steps=1500, evaluate_every=250, phantoms=(2000, 500, 500))
 healthy = dataclasses.replace(gan.Config.small(), dropout=(0.0, 0.0), units=(128, 128), k=2, **SHORT)
 games = {
     "healthy": healthy,
     # A small G, five updates of D for one of it, and the loss of eq. 1, which is flat where D is sure.
-    "D wins": dataclasses.replace(healthy, saturating=True, k=5, widths=(8,), units=(256, 256), steps=1000),
+    "D wins": dataclasses.replace(healthy, saturating=True, k=5, widths=(8,), units=(256, 256), steps=400),
     # A rate at which G jumps to wherever D is fooled at the moment.
-    "G collapses": dataclasses.replace(healthy, learning_rate=2e-2, average=0.0),
+    "G collapses": dataclasses.replace(healthy, learning_rate=2e-2, average=0.0, steps=1000),
 }
 
 

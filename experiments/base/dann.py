@@ -65,6 +65,8 @@ class Config(ExperimentConfig):
     evaluate_every: int = 4000
     evaluation_cases: int = 256
     phantoms: tuple[int, int, int] = (4000, 256, 1000)
+    field: float = 96.0  # width of a phantom patch in micrometres
+    stains: int | None = None  # of each laboratory's phantoms; None: every patch has its own
 
     @classmethod
     def tiny(cls):
@@ -73,8 +75,9 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=64, widths=(16, 32, 48, 64), kernel=3, norm="batch", over_space=True, turn=True,
-                   batch_size=32, learning_rate=0.02, steps=800, evaluate_every=400, phantoms=(600, 64, 320))
+        return cls(size=48, widths=(16, 32, 48), kernel=3, norm="batch", over_space=True, turn=True,
+                   adversarial=0.2, batch_size=64, learning_rate=0.03, steps=1000, evaluate_every=250,
+                   phantoms=(1200, 128, 400), field=144.0, stains=8)
 
     def twin(self):
         return dataclasses.replace(self, adversarial=0.0)
@@ -115,7 +118,8 @@ def classify(nets, batch, key):
 
 def data(config):
     domains = open_patches(config.data.source, size=config.size, channels=config.channels,
-                           classes=config.classes, counts=config.phantoms)
+                           classes=config.classes, counts=config.phantoms, field=config.field,
+                           slides=config.stains)
     half = max(1, config.batch_size // 2)
     train = {"source": Stream(domains.source.train, half, fields=("image", "label")),
              "target": Stream(domains.target.train, half, fields=("image",))}

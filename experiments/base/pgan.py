@@ -51,6 +51,7 @@ class Config(ExperimentConfig):
     average: float = 0.999  # decay of the moving average of G
     learning_rate: float = 1e-3
     last_rate: float = 1.5e-3  # at the last resolution: the code's at 1024
+    generator_share: float = 1.0  # G's rate over D's
     phase_images: int = 600_000  # shown while a resolution fades in, and once more
     batches: tuple[int, ...] = (128, 128, 128, 64, 32, 16, 8, 4)  # at 4, 8, ...; then batch_size
     batch_size: int = 4  # at the last resolution
@@ -66,9 +67,9 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=16, base=256, widest=64, latent=64, phase_images=3200, batches=(32, 32),
-                   batch_size=16, average=0.99, last_rate=1e-3, steps=1200, evaluate_every=300,
-                   phantoms=(1000, 256, 256))
+        return cls(size=16, base=64, latent=32, phase_images=9600, batches=(32, 32), batch_size=32,
+                   average=0.995, learning_rate=2e-3, last_rate=2e-3, generator_share=0.25, steps=2500,
+                   evaluate_every=500, phantoms=(1000, 256, 256))
 
 
 def levels(config):
@@ -96,7 +97,8 @@ def experiment(config):
     def stage(level):
         rate = config.last_rate if level.side == config.size else config.learning_rate
         return growing_stage(level, models(config, level.side), cases, prepare, penalty=config.penalty,
-                             drift=config.drift, learning_rate=rate, average=config.average)
+                             drift=config.drift, learning_rate=rate, average=config.average,
+                             generator_rate=config.generator_share * rate)
 
     labelled = "label" in cases.fields
     return Experiment(

@@ -15,7 +15,7 @@ from medgan_jax.data.parts import Counts, Parts
 from medgan_jax.data.pipeline import Data, Stream
 from medgan_jax.data.sources import SPLITS, PhantomSource, Source, common_shape, mapped, open_domains
 from medgan_jax.errors import UserError
-from medgan_jax.phantoms.tissue import tissue_patch
+from medgan_jax.phantoms.tissue import FIELD_UM, tissue_patch
 from medgan_jax.physics import staining
 
 DOMAINS = ("A", "B")
@@ -70,21 +70,37 @@ def open_adaptation_parts(
     return _checked(AdaptationParts(first, second), shape)
 
 
-def open_patches(source: str, *, size: int, channels: int, classes: int, counts: Counts) -> AdaptationParts:
+def open_patches(
+    source: str,
+    *,
+    size: int,
+    channels: int,
+    classes: int,
+    counts: Counts,
+    field: float = FIELD_UM,
+    slides: int | None = None,
+) -> AdaptationParts:
     """Images (size, size, channels) of two domains, and `label`, below `classes`.
 
     From the first two domains of a folder, or of phantom tissue of low and high grade, in colour, by two
-    laboratories.
+    laboratories, `field` micrometres wide. slides: how many stains each laboratory has, which its patches
+    share; None for one of its own for every patch.
     """
-    draw = functools.partial(_patch, size=size)
+    draw = functools.partial(_patch, size=size, field=field, slides=slides)
     return open_adaptation_parts(
         source, draw, name=f"tissue_{size}", counts=counts, classes=classes, shape=(size, size, channels)
     )
 
 
-def _patch(key: jax.Array, domain: str, size: int) -> dict[str, jax.Array]:
+def _patch(key: jax.Array, domain: str, size: int, field: float, slides: int | None) -> dict[str, jax.Array]:
     grade = jax.random.bernoulli(jax.random.fold_in(key, 3)).astype(jnp.int32)
-    return {"image": tissue_patch(key, size, scanner=domain, malignant=grade)["image"], "label": grade}
+    slide = None
+    if slides is not None:
+        laboratory = jax.random.key(DOMAINS.index(domain))
+        number = jax.random.randint(jax.random.fold_in(key, 4), (), 0, slides)
+        slide = jax.random.fold_in(laboratory, number)
+    patch = tissue_patch(key, size, scanner=domain, malignant=grade, field=field, slide=slide)
+    return {"image": patch["image"], "label": grade}
 
 
 def open_slides(source: str, *, size: int, bag: int, counts: Counts) -> AdaptationParts:
