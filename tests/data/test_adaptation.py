@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medgan_jax.data import adaptation
 from medgan_jax.data.adaptation import open_adaptation_parts, with_reinhard
 from medgan_jax.data.records import ArraySource
 from medgan_jax.errors import UserError
@@ -51,6 +52,20 @@ def test_phantoms_of_two_domains_share_no_subject():
     assert parts.source.train[0]["image"].max() < 1 < parts.target.train[0]["image"].min()
     # The same number draws another subject in the other domain.
     assert not np.allclose(parts.source.train[0]["image"] + 10, parts.target.train[0]["image"], atol=1e-3)
+
+
+def test_patches_of_a_laboratory_share_its_stains(monkeypatch):
+    def in_one_tone(key, size, *, slide, **options):
+        return {"image": jnp.full((size, size, 3), jax.random.uniform(slide))}
+
+    monkeypatch.setattr(adaptation, "tissue_patch", in_one_tone)
+    parts = adaptation.open_patches("phantom", size=4, channels=3, classes=2, counts=(32, 2, 2), slides=3)
+    tones = [
+        {float(part[n]["image"][0, 0, 0]) for n in range(32)}
+        for part in (parts.source.train, parts.target.train)
+    ]
+    assert [len(each) for each in tones] == [3, 3]
+    assert not tones[0] & tones[1]
 
 
 def test_a_folder_has_the_domains_in_order_of_names(tmp_path):
