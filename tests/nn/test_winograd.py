@@ -56,8 +56,8 @@ CASES = {
     ),
     "transposed": (
         conv_transpose,
-        (2, 16, 16, 64),
-        (4, 4, 64, 32),
+        (2, 16, 16, 128),
+        (4, 4, 128, 64),
         {"strides": 2},
         lambda x, k: library(x, k, [(2, 2)] * 2, input_dilation=(2, 2)),
     ),
