@@ -1,19 +1,16 @@
 """End-to-end adversarial retinal image synthesis: an autoencoder of vessel trees, then pix2pix [35], Table 3.
 
-Costa, Galdran, Meyer, Niemeijer, Abramoff, Mendonca, Campilho. IEEE TMI 37(3):781-791, 2018. Layers and
-weights follow the authors' code (costapt/adversarial_retinal_synthesis).
-E encodes a vessel tree A, V decodes it, A' = V(E(A)), G paints the retina round it, B' = G(A'), all three
-together; D judges pairs, of which both halves are generated, and C judges codes:
+Costa, Galdran, Meyer, Niemeijer, Abramoff, Mendonca, Campilho. IEEE TMI 37(3):781-791, 2018, and their
+code. E encodes a vessel tree A, V decodes it, A' = V(E(A)), G paints B' = G(A'); D judges pairs, C codes:
 
     L   = BCE(D(A', B'), 1) + lambda [BCE(A', A) + E|B - B'|] + BCE(C(E(A)), 1)               lambda = 100
     L_D = BCE(D(A, B), 1) + BCE(D(A', B'), 0)
     L_C = BCE(C(z), 1) + BCE(C(E(A)), 0)                                                     z ~ N(0, I)
 
-Each takes 20 updates in turn. New pairs are V(z), G(V(z)); a segmenter that has learned on such pairs alone
-is tested on real images, beside one of real pairs. Data: Messidor, trees of a network that had learned DRIVE;
-folders `A/ B/`, or phantom eyes. Deviations: each convolution of the encoder reads the one before, in the
-code the second reads the image; maps of one pixel are not normalised. Published: no value. `small`: no
-record, for in six minutes V draws the mean tree and Dice is 0.10, from real pairs 0.64. `paper`: not run.
+Each takes 20 updates in turn. A segmenter of new pairs, V(z) and G(V(z)), is tested on real images, beside
+one of real pairs. Data: Messidor and a network's trees; `A/ B/`, or phantoms. Deviations: E is a chain; maps
+of one pixel are not normalised. No published value. `small`: close-ups; codes weigh 20 (with 1, at 64 pixels,
+400 steps of E and V took codes 20 deviations away from z, and V(z) stayed empty). `paper`: not run.
 
     python -m experiments.synthesis_conditional.retinal_aae_pix2pix --data.source FOLDER
 """
@@ -62,28 +59,26 @@ class Config(ExperimentConfig):
     segmenter_width: int = 16  # of the first layer; the segmenters are not the paper's
     segmenter_steps: int = 2000
     sight: Literal["disc", "head"] = "disc"  # of phantoms: 30 degrees, or the wide vessels at the disc
-    evaluate_every: int = 500
     phantoms: tuple[int, int, int] = (614, 155, 177)
 
     @classmethod
     def tiny(cls):
-        return cls(size=32, base=2, latent=4, critic=(4, 4), turn=1, batch_size=8, steps=2,
-                   segmenter_width=4, segmenter_steps=2, evaluate_every=1, evaluation_cases=8, phantoms=(8, 8, 8))
+        return cls(size=32, base=2, latent=4, critic=(4, 4), turn=1, batch_size=8, steps=2, segmenter_width=4,
+                   segmenter_steps=2, evaluate_every=1, evaluation_cases=8, phantoms=(8, 8, 8))
 
     @classmethod
     def small(cls):
         return cls(size=32, latent=8, base=16, critic=(16, 32), dropout=0.0, turn=1, batch_size=16, code=20.0,
-                   learning_rate=3e-3, code_rate=1e-2, steps=1500, segmenter_steps=250, sight="head",
-                   evaluate_every=2000, evaluation_cases=32, phantoms=(128, 32, 64))
-
+                   learning_rate=3e-3, code_rate=1e-2, steps=1800, segmenter_steps=400, sight="head",
+                   evaluate_every=2200, evaluation_cases=32, phantoms=(128, 32, 64))
 
 
 def models(config):
     settings = dict(base=config.base, dropout=config.dropout)
     encoder, decoder = conv_autoencoder(config.size, latent=config.latent, **settings)
-    critic = StridedDiscriminator(config.critic, (2,) * len(config.critic), head_stride=2)
     return {"E": encoder, "V": decoder, "G": costa_unet(config.size, **settings),
-            "D": critic, "C": MLP(1, (32,), leaky_relu)}
+            "C": MLP(1, (32,), leaky_relu),
+            "D": StridedDiscriminator(config.critic, (2,) * len(config.critic), head_stride=2)}
 
 
 def discriminator_loss(nets, batch, context):
@@ -107,10 +102,9 @@ def generator_loss(config):
         logits, nets = nets.V.update(code)
         a = jax.nn.sigmoid(logits)
         b, nets = nets.G.update(a)
-        score = nets.D(beside(a, b))
         terms = {"tree": config.lam * segmentation.binary_cross_entropy(logits, batch["A"]),
                  "retina": config.lam * pixel.l1(b, batch["B"]),
-                 "adversarial": adversarial.generator_non_saturating(score),
+                 "adversarial": adversarial.generator_non_saturating(nets.D(beside(a, b))),
                  "code": config.code * adversarial.generator_non_saturating(nets.C(code))}
         return sum(terms.values()), Terms(nets, **terms)
 
@@ -124,8 +118,7 @@ def new_pairs(config, nets, key, count):
 
 def experiment(config):
     nets = models(config)
-    cases = eye_data(config.data.source, config.size, config.phantoms, config.batch_size,
-                     sight=config.sight)
+    cases = eye_data(config.data.source, config.size, config.phantoms, config.batch_size, sight=config.sight)
     known = cases.train.source
     prepare = in_ranges({"A": unit_range(known, "A"), "B": symmetric_range(known, "B")})
     adam, code_adam = (optax.adam(rate, b1=0.5) for rate in (config.learning_rate, config.code_rate))
@@ -134,8 +127,8 @@ def experiment(config):
              Phase("G", ("E", "V", "G"), generator_loss(config), adam, repeats=config.turn))
 
     def infer(nets, batch, key):
-        tree, painted = new_pairs(config, nets, key, len(batch["B"]))
-        return {"tree": tree, "retina": painted, **test.judge(nets, {}, batch)}
+        tree, retina = new_pairs(config, nets, key, len(batch["B"]))
+        return {"tree": tree, "retina": retina, **test.judge(nets, {}, batch)}
 
     test = segmenter_judge(config.segmenter_width, functools.partial(new_pairs, config), image="B", mask="A")
     return Experiment(
@@ -147,8 +140,9 @@ def experiment(config):
             "B", "A", lambda mask: dict.fromkeys(test.networks, mask))),
         images=("tree", "retina", "A", "B", "S_synthetic", "S_real"),
         image_ranges=dict.fromkeys(("tree", "A", "S_synthetic", "S_real"), (0, 1)),
-        terms={"tree": f"lambda = {config.lam:g}", "retina": f"lambda = {config.lam:g}", "code": f"{config.code:g}"},
-        learning=(Bound("dice", ">=", "method", of="dice_real", times=0.8), Bound("nearest", "<=", 0.9)),
+        terms={**dict.fromkeys(("tree", "retina"), f"lambda = {config.lam:g}"), "code": f"{config.code:g}"},
+        learning=(Bound("dice", ">=", "method", of="dice_real", times=0.8), Bound("nearest", "<=", 0.9),
+                  Bound("nearest", ">=", "method", of="nearest_real", times=0.5)),  # not empty
         unknowns=("codes of 16, perhaps 32 in the paper", "the decoder's widths", "the segmenters"))
 
 

@@ -1,11 +1,14 @@
 """End-to-end retinal synthesis against its public code: layers, joint losses by hand, pairs, codes, new pairs."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.synthesis_conditional import retinal_aae_pix2pix as method
+from medgan_jax.data import eyes
 from medgan_jax.data.eyes import eye_data
 
 PAPER = method.Config.paper()
@@ -78,12 +81,13 @@ def test_losses_by_hand(table, context, batch, cross_entropy):
     expected = cross_entropy(prior, 1) + cross_entropy(logits.mean((1, 2, 3)), 0)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
-    loss, terms = method.generator_loss(PAPER)(functions(table).nets, batch, context())
+    heavier = dataclasses.replace(PAPER, code=20.0)
+    loss, terms = method.generator_loss(heavier)(functions(table).nets, batch, context())
     by_hand = {
         "tree": 100 * -np.mean(a * np.log(tree) + (1 - a) * np.log(1 - tree)),
         "retina": 100 * np.abs(b - retina).mean(),
         "adversarial": cross_entropy(fake, 1),
-        "code": cross_entropy(logits.mean((1, 2, 3)), 1),
+        "code": 20 * cross_entropy(logits.mean((1, 2, 3)), 1),
     }
     assert {name: float(value) for name, value in terms.values.items()} == pytest.approx(by_hand, rel=1e-5)
     assert float(loss) == pytest.approx(sum(by_hand.values()), rel=1e-5)
@@ -109,7 +113,7 @@ def test_all_of_the_generating_networks_move_together_in_turns_of_twenty(experim
         ("D", ("D",), 20), ("C", ("C",), 20), ("G", ("E", "V", "G"), 20)]
     assert rates(game.phases[2], 5) == pytest.approx(2e-4, rel=1e-3)
     assert rates(game.phases[1], 5) == pytest.approx(1e-3, rel=1e-3)
-    assert (PAPER.batch_size, PAPER.latent, PAPER.lam) == (1, 16, 100)
+    assert (PAPER.batch_size, PAPER.latent, PAPER.lam, PAPER.code) == (1, 16, 100, 1)
     assert PAPER.steps * PAPER.turn == 100 * 614
     # What generates is fixed while segmenters learn.
     assert {name for phase in test.phases for name in phase.trains} == {"S_real", "S_synthetic"}
@@ -134,3 +138,17 @@ def test_phantoms_are_trees_and_photographs():
     data = eye_data("phantom", size=64, counts=(1, 1, 1), batch_size=1)
     eye = data.test.blank()[0]
     assert {name: eye[name].shape for name in data.fields} == {"A": (64, 64, 1), "B": (64, 64, 3)}
+
+
+def test_small_draws_close_ups_and_the_paper_whole_pictures(monkeypatch):
+    seen = []
+
+    def drawn(key, size, *, sight):
+        seen.append(sight)
+        return {"vessel_mask": jnp.ones((size, size), bool), "image": jnp.ones((size, size, 3))}
+
+    monkeypatch.setattr(eyes, "fundus_image", drawn)
+    for config in (PAPER, method.Config.small()):
+        data = eye_data("phantom", config.size, (1, 1, 1), 1, sight=config.sight)
+        assert data.test[0]["B"].shape == (config.size, config.size, 3)
+    assert set(seen) == {"disc", "head"}
