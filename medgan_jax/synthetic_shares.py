@@ -22,13 +22,16 @@ from medgan_jax.measures import balanced_accuracy
 class SyntheticShares:
     """One classifier for each of `shares`, all of the same `network`, of images of `classes`.
 
-    network: images -> logits (B, K). rows: images of each class in a batch.
+    network: images -> logits (B, K). rows: images of each class in a batch. hiding: standard deviation of
+    noise upon all that is learned from; generators of a class each leave faint marks, by which a classifier
+    tells generated images apart without a look at their classes.
     """
 
     network: nn.Module
     classes: tuple[str, ...]
     shares: tuple[float, ...]
     rows: int
+    hiding: float = 0.0
 
     @property
     def names(self) -> dict[str, float]:
@@ -56,14 +59,31 @@ class SyntheticShares:
         real: Mapping[str, jax.Array],
         synthetic: Mapping[str, jax.Array],
         loss: Callable[[jax.Array, jax.Array], jax.Array],
+        key: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
-        """The `loss` of logits and class numbers of each classifier, by name, on the images of its share."""
+        """The `loss` of logits and class numbers of each classifier, by name, on the images of its share.
+
+        key: of the noise that hides marks; not needed without it.
+        """
         batches = {name: self.batch(share, real, synthetic) for name, share in self.names.items()}
+        if self.hiding:
+            batches = {
+                name: (images + self.hiding * jax.random.normal(key, images.shape), labels)
+                for name, (images, labels) in batches.items()
+            }
         return {name: loss(nets[name](images), labels) for name, (images, labels) in batches.items()}
+
+    def generated(self, nets: Networks, z: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """What the finished generator `G_<class>` of each class makes of its latent vectors `z` (B, Z)."""
+        return {each: nets[f"G_{each}"].eval(vectors) for each, vectors in z.items()}
 
     def predicted(self, nets: Networks, x: jax.Array) -> dict[str, jax.Array]:
         """The class numbers (B,) that every classifier gives images `x`."""
         return {name: nets[name].eval(x).argmax(-1) for name in self.names}
+
+    def inference(self, nets: Networks, batch: Mapping, key: jax.Array) -> dict[str, jax.Array]:
+        """What classifiers say of the batch's `x`, and generators make of its `z`: an experiment's `infer`."""
+        return self.predicted(nets, batch["x"]) | self.generated(nets, batch["z"])
 
     def images_and_latents(self, intensity: Any, latent: int) -> Callable[[dict, jax.Array], dict]:
         """A stage's `prepare`: `x`, images in the values of `intensity`, and `z`, as many vectors a class.

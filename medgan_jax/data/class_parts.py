@@ -86,18 +86,25 @@ def open_class_parts(
     return _checked(ClassParts(train, parts.validation, parts.test), channels, size)
 
 
-def open_liver_lesions(source: str, *, size: int, counts: tuple[Sequence[int], int, int]) -> ClassParts:
+def open_liver_lesions(
+    source: str, *, size: int, counts: tuple[Sequence[int], int, int], margin: int = 0, noise: float = 12.0
+) -> ClassParts:
     """Checked patches of the `LIVER_LESIONS`, of sides `size`: what `source` names, or phantoms of CT.
 
     Phantoms are seen through a window from -40 to 210 HU, their labels are the numbers of these classes.
+    margin: pixels of a larger phantom that are cut off at each side, so that its lesion fills the patch more.
+    noise: of phantoms, in HU.
     """
-    phantom = functools.partial(_liver_lesion, size=size)
+    phantom = functools.partial(_liver_lesion, size=size, margin=margin, noise=noise)
     name = f"liver_lesion_{size}"
     return open_class_parts(source, phantom, LIVER_LESIONS, size=size, channels=1, name=name, counts=counts)
 
 
-def _liver_lesion(key: jax.Array, label: jax.Array | int, *, size: int) -> dict[str, jax.Array]:
-    return {"image": windowed(liver_lesion_patch(key, label, size)["image"], 85, 250)}
+def _liver_lesion(
+    key: jax.Array, label: jax.Array | int, *, size: int, margin: int, noise: float
+) -> dict[str, jax.Array]:
+    image = windowed(liver_lesion_patch(key, label, size + 2 * margin, noise=noise)["image"], 85, 250)
+    return {"image": image[margin : margin + size, margin : margin + size]}
 
 
 def _checked(parts: ClassParts, channels: int, size: int) -> ClassParts:

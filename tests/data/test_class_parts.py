@@ -73,3 +73,12 @@ def test_liver_lesions_are_apart_by_class_in_training():
     assert first.shape == (32, 32, 1)
     assert first.min() >= 0 and first.max() <= 1
     assert set(lesions.test[0]) >= {"image", "label"}
+
+
+def test_a_margin_leaves_the_middle_of_larger_liver_lesions():
+    counts = (1, 1, 1), 1, 1
+    whole = open_liver_lesions("phantom", size=24, counts=counts).train["cyst"][0]["image"]
+    middle = open_liver_lesions("phantom", size=16, counts=counts, margin=4).train["cyst"][0]["image"]
+    assert np.allclose(middle, whole[4:20, 4:20])
+    smooth = open_liver_lesions("phantom", size=16, counts=counts, margin=4, noise=0.0)
+    assert 0 < np.abs(smooth.train["cyst"][0]["image"] - middle).mean() < 0.1

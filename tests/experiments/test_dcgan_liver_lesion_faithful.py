@@ -126,3 +126,18 @@ def test_curve_over_the_share(experiment):
     outputs, batch = {"C_0": jnp.array([0, 0, 1, 1, 0])}, {"label": jnp.array([0, 0, 0, 1, 2])}
     assert metric.summary(metric.per_case(outputs, batch)) == pytest.approx((2 / 3 + 1 + 0) / 3)
     assert float(made.baseline.apply((), {"x": jnp.zeros((2, 4, 4, 1))}, None)["C_40"].sum()) == 0
+
+
+def test_noise_for_classifiers_and_falling_rates_are_not_the_papers(table, context, experiment, rates):
+    assert (PAPER.hiding, PAPER.constant, PAPER.margin, PAPER.noise) == (0, 1, 0, 12)
+    config = dataclasses.replace(PAPER, shares=(0.0, 1.0), classifier_rows=5, hiding=0.5)
+    images = {each: jnp.zeros((5, 16, 16, 1)) for each in CLASSES}
+    logits = lambda image: image.mean((1, 2, 3))[:, None] * jnp.array([2.0, 0.0, 0.0])  # noqa: E731
+    game = table(**{f"G_{each}": lambda z: z for each in CLASSES}, C_0=logits, C_100=logits)
+    method.classifier_loss(config)(game.nets, {"x": images, "z": images}, context())
+    assert all(float(game.seen[name][0].std()) == pytest.approx(0.5, rel=0.05) for name in ("C_0", "C_100"))
+    gans, learning = experiment(steps=10, classifier_steps=20, constant=0.5, momentum=0.0).stages
+    for stage, first in ((gans, 2e-4), (learning, 1e-3)):
+        found = rates(stage.phases[0], stage.steps)
+        assert found[0] == pytest.approx(first, rel=1e-4)
+        assert found[-1] < 0.25 * first
