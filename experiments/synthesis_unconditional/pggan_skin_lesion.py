@@ -14,7 +14,9 @@ and the stages are those of PGGAN, in `medgan_jax.growing`.
 Data: ISIC 2018, 10015 dermoscopic images; here phantoms of three kinds, as frequent as in ISIC 2017.
 Published: no value in the review; dermatologists could hardly tell real from generated.
 Deviations: Adam and the moving average start anew at each resolution; rivals see its last batches.
-`small`: no record; distance 45, DCGAN 45, a Gaussian in PCA space 30. `paper`: not run.
+`small`: no record; distance 45, DCGAN 45, a Gaussian in PCA space 30. Half of that nobody reaches there: two
+sets of 256 real images are 18 to 22 apart, two of 512 are 14 to 15 where a Gaussian has 25. At 32 x 32 real
+images have 16 and a Gaussian 47, so the bound asks for that size. `paper`: not run.
 
     python -m experiments.synthesis_unconditional.pggan_skin_lesion --data.source FOLDER
 """

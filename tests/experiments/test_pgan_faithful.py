@@ -66,6 +66,13 @@ def test_stages_and_optimisers(experiment, rates):
     assert float(update["w"]) == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_generator_may_move_more_slowly(experiment, rates):
+    assert PAPER.generator_share == 1
+    for stage in experiment(generator_share=0.25).stages:
+        critic, generator = (rates(phase, 5) for phase in stage.phases)
+        assert generator == pytest.approx(0.25 * critic, rel=1e-4)
+
+
 def test_alpha_rises_linearly_and_stays():
     level = Level(16, 8, fade=10, steps=20)
     assert [float(level.alpha(at_step(step))) for step in (0, 5, 10, 19)] == [0, 0.5, 1, 1]
