@@ -1,6 +1,7 @@
 """mDCSRN-GAN against the paper and its replications: channels of every joint, losses by hand, turns."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from experiments.reconstruction import mdcsrn_gan
 from medgan_jax.data.volumes import open_coarse_volumes
+from medgan_jax.review.learning import RECORDS
 
 PAPER = mdcsrn_gan.Config.paper()
 
@@ -144,3 +146,9 @@ def test_degradation_keeps_the_middle_of_two_axes_of_k_space(folder):
     # In the middle of the spectrum nothing is lost, but for the real part of its border.
     difference = np.fft.fftshift(np.fft.fft2(low - high, axes=(1, 2)), (1, 2))[:, 3:6, 4:7]
     assert np.abs(difference).max() < 1e-3
+
+
+def test_the_recorded_first_stage_is_half_a_decibel_above_zero_filling():
+    # It is the twin, which no `Bound` has on its left side.
+    record = json.loads((RECORDS / "mdcsrn_gan.json").read_text())
+    assert record["twin"]["metrics"]["psnr"]["mean"] >= record["baseline"]["psnr"]["mean"] + 0.5
