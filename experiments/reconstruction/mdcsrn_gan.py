@@ -1,16 +1,17 @@
 """mDCSRN-GAN: MRI super-resolution with a multi-level densely connected network in 3D [90], Table 13.
 
-Chen, Shi, Christodoulou, Xie, Zhou, Li. MICCAI 2018:91-99; turns from quas1009/mDCSRN-WGAN. x is the volume y
-of whose k-space only the centre is kept along the in-plane axes. G first learns alone, then with D:
+Chen, Shi, Christodoulou, Xie, Zhou, Li. MICCAI 2018:91-99; no code, turns from a replication that quotes it
+(quas1009/mDCSRN-WGAN). Of y's k-space x keeps the centre along two axes. G first learns alone, then with D:
 
     first:  L_G = E|y - G(x)|
     then:   L_G = E|y - G(x)| - lambda E D(G(x))                                             lambda = 0.001
             L_D = E D(G(x)) - E D(y) + 10 E(||grad D(y^)||_2 - 1)^2,    y^ between y and G(x)
 
-A step is one batch, for D or for G: 10,000 for D; then seven for D and one for G in turn, with a pause of 200
-for D after each 500. Data: HCP, 1113 T1 volumes over 4095, patches of 64; here phantom heads, or a folder,
-each over its maximum. Published, of L1 alone: PSNR 35.88, SSIM 0.94, NRMSE 0.0852. `small`: lambda 0.01, for
-in patches of 16 the L1's gradient has eight times its norm in 64, and 0.001 did not sharpen. `paper`: not run.
+A step is one batch, of D or G: 10,000 for D; then seven for D to one for G, with 200 for D after each 500.
+Data: HCP, 1113 volumes; phantom heads, or a folder, each over its maximum. Published, of L1 alone: PSNR
+35.88, SSIM 0.94, NRMSE 0.0852. `small`: lambda 0.01, for in patches of 16 the L1's gradient has 8 times its
+norm in 64 (0.001, in fewer steps, did not sharpen); a test asks the twin for zero filling + 0.5 dB. `paper`:
+not run.
 
     python -m experiments.reconstruction.mdcsrn_gan --data.source FOLDER
 """
@@ -77,8 +78,8 @@ class Config(ExperimentConfig):
     @classmethod
     def small(cls):
         return cls(size=(32, 32, 32), patch=16, window=38, blocks=3, units=2, growth=8, base=8, batch_size=2,
-                   learning_rate=2e-3, flat=0.3, pretraining=2200, adversarial=0.01, game_rate=3e-4, steps=560,
-                   critic_first=60, evaluate_every=1000, evaluation_cases=8, phantoms=(64, 8, 16))
+                   learning_rate=2e-3, flat=0.3, pretraining=2200, adversarial=0.01, game_rate=3e-4,
+                   steps=560, critic_first=60, evaluate_every=1000, evaluation_cases=8, phantoms=(64, 8, 16))
 
     def twin(self):
         return dataclasses.replace(self, adversarial=0.0)
