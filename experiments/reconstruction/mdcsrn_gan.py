@@ -8,10 +8,9 @@ Chen, Shi, Christodoulou, Xie, Zhou, Li. MICCAI 2018:91-99; no code, turns from 
             L_D = E D(G(x)) - E D(y) + 10 E(||grad D(y^)||_2 - 1)^2,    y^ between y and G(x)
 
 A step is one batch, of D or G: 10,000 for D; then seven for D to one for G, with 200 for D after each 500.
-Data: HCP, 1113 volumes; phantom heads, or a folder, each over its maximum. Published, of L1 alone: PSNR
-35.88, SSIM 0.94, NRMSE 0.0852. `small`: lambda 0.01, for in patches of 16 the L1's gradient has 8 times its
-norm in 64 (0.001, in fewer steps, did not sharpen); a test asks the twin for zero filling + 0.5 dB. `paper`:
-not run.
+Data: HCP, 1113 volumes, phantom heads, or a folder. Published, of L1 alone: PSNR 35.88, SSIM 0.94, NRMSE
+0.0852. `small`: lambda 0.01, for in patches of 16 the L1's gradient has 8 times its norm in 64 (0.001, in
+fewer steps, did not sharpen); a test asks the twin for zero filling + 0.5 dB. `paper`: not run.
 
     python -m experiments.reconstruction.mdcsrn_gan --data.source FOLDER
 """
