@@ -10,7 +10,7 @@ code. E encodes a vessel tree A, V decodes it, A' = V(E(A)), G paints B' = G(A')
 Each takes 20 updates in turn. A segmenter of new pairs, V(z) and G(V(z)), is tested on real images, beside
 one of real pairs. Data: Messidor and a network's trees; `A/ B/`, or phantoms. Deviations: E is a chain; maps
 of one pixel are not normalised. No published value. `small`: close-ups; codes weigh 20 (with 1, at 64 pixels,
-400 steps of E and V took codes 20 deviations away from z, and V(z) stayed empty). `paper`: not run.
+E and V alone let codes run 8 to 24 deviations away from z, and V(z) stayed empty). `paper`: not run.
 
     python -m experiments.synthesis_conditional.retinal_aae_pix2pix --data.source FOLDER
 """
