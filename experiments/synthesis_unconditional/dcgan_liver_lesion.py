@@ -11,9 +11,9 @@ Every C_s learns from as many images, C_0 by classic augmentation alone; all are
 Data: 182 lesions (53 cysts, 64 metastases, 65 haemangiomas), not public, in three folds; here phantoms, as
 many for training, or a folder with three classes. Synthetic images come from the training part alone.
 Published: accuracy 78.6 % with classic augmentation, 85.7 % with synthetic images; none in the review.
-Deviations: synthetic images are new in each batch, and take the place of real ones. `small`: no record; real
-0.80, 40 % synthetic 0.73 (bound 0.77), synthetic 0.69, from 0.38 when marks told generators apart: rates that
-fall and noise hide them. At 5e-4 the G of haemangiomas loses its game: 0.68 and 0.60. `paper`: not run.
+Deviations: augmentation and synthetic images are new in each batch, the latter in the place of real ones.
+`small`, no record: real 0.80, 40 % synthetic 0.73 (bound 0.77), all 0.69, 0.38 when marks told generators
+apart; falling rates and noise hide them. At 5e-4 haemangiomas' G loses: 0.68 and 0.60. `paper`: not run.
 
     python -m experiments.synthesis_unconditional.dcgan_liver_lesion --data.source FOLDER
 """

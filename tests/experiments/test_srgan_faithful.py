@@ -97,3 +97,13 @@ def test_images_and_crops(experiment):
     assert np.allclose(ready["low"], resize(image, (8, 8), "cubic", antialias=True), atol=0.01)
     assert np.allclose(ready["high"], 2 * image - 1, atol=0.01)
     assert ready["bicubic"].shape == (2, 32, 32, 1)
+
+
+def test_a_slower_second_stage_and_an_averaged_generator_are_not_the_papers(experiment, rates):
+    assert (PAPER.second_rate, PAPER.average) == (1e-4, 0)
+    assert not any(stage.ema for stage in experiment().stages)
+    first, second = experiment(steps=20, second_rate=2e-5, average=0.9).stages[1:]
+    assert first.ema == second.ema == {"G": 0.9}
+    assert rates(first.phases[0], 3) == pytest.approx(1e-4, rel=1e-4)
+    for phase in second.phases:
+        assert rates(phase, 20) == pytest.approx([2e-5] * 10 + [2e-6] * 10, rel=1e-3)
