@@ -13,7 +13,7 @@ Data: 350 thousand photographs of ImageNet; here slices of phantom heads, or gre
 Deviations: without VGG weights f learns a proxy task, to which rho is fitted; the least feature distance, in
 fixed random features that no stage has seen, selects the state; no biases before batch normalisation.
 Published: Set5 at 4x, 32.05 dB before and 29.40 dB after stage two, while readers prefer the latter.
-`small`, 2x: stage two raises feature distance: 1.12 times the twin's at a rate of 5e-4 and no average,
+`small`, 2x: more feature distance than the twin, 1.12 times at a stage-two rate of 5e-4 and no average,
 1.05 here, 1.06 at a weight of 10^-4; so that bound, which is no paper's, is 1.1. `paper`: not run.
 
     python -m experiments.base.srgan --data.source FOLDER
