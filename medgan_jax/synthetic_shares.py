@@ -1,9 +1,9 @@
 """Classifiers that differ in the share of generated images among those that they learn from.
 
-What synthetic images are worth is a curve over that share, at an equal number of batches of one size: from
-classic training, share 0, to training on generated images alone, share 1 (TSTR, Esteban et al. 2017). All are
-tested on real images. `evaluation.downstream` compares finished sets of images; here the generators belong to
-the game.
+What synthetic images are worth is a curve over that share: from classic training, share 0, over as many real
+images with more and more generated ones added, to training on generated images alone, share 1 (TSTR, Esteban
+et al. 2017). All are tested on real images. `evaluation.downstream` compares finished sets of images; here the
+generators belong to the game.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ from medgan_jax.measures import balanced_accuracy
 class SyntheticShares:
     """One classifier for each of `shares`, all of the same `network`, of images of `classes`.
 
-    network: images -> logits (B, K). rows: images of each class in a batch. hiding: standard deviation of
-    noise upon all that is learned from; generators of a class each leave faint marks, by which a classifier
-    tells generated images apart without a look at their classes.
+    network: images -> logits (B, K). rows: real images of each class in a batch, and generated ones. hiding:
+    standard deviation of noise upon all that is learned from; generators of a class each leave faint marks, by
+    which a classifier tells generated images apart without a look at their classes.
     """
 
     network: nn.Module
@@ -43,16 +43,6 @@ class SyntheticShares:
         """The classifiers by name."""
         return dict.fromkeys(self.names, self.network)
 
-    def batch(self, share: float, real: Mapping[str, jax.Array], synthetic: Mapping[str, jax.Array]):
-        """Images of all classes, of which the `share` is synthetic, and their class numbers.
-
-        real, synthetic: `rows` images or more of each class.
-        """
-        count = round(share * self.rows)
-        mixed = [(synthetic[each][:count], real[each][count : self.rows]) for each in self.classes]
-        images = [part for pair in mixed for part in pair]
-        return jnp.concatenate(images), jnp.repeat(jnp.arange(len(self.classes)), self.rows)
-
     def losses(
         self,
         nets: Networks,
@@ -61,17 +51,26 @@ class SyntheticShares:
         loss: Callable[[jax.Array, jax.Array], jax.Array],
         key: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
-        """The `loss` of logits and class numbers of each classifier, by name, on the images of its share.
+        """Of each classifier, by name, the `loss` of logits and class numbers: L_real + s / (1 - s) L_synthetic.
 
-        key: of the noise that hides marks; not needed without it.
+        A real image counts as much as without generated ones, of which there are s / (1 - s) for each; with a
+        share s of 1 there are no others. real, synthetic: `rows` images or more of each class. key: of the
+        noise that hides marks; not needed without it.
         """
-        batches = {name: self.batch(share, real, synthetic) for name, share in self.names.items()}
+        labels = jnp.repeat(jnp.arange(len(self.classes)), self.rows)
+        images = [jnp.concatenate([kind[each][: self.rows] for each in self.classes]) for kind in (real, synthetic)]
         if self.hiding:
-            batches = {
-                name: (images + self.hiding * jax.random.normal(key, images.shape), labels)
-                for name, (images, labels) in batches.items()
-            }
-        return {name: loss(nets[name](images), labels) for name, (images, labels) in batches.items()}
+            keys = jax.random.split(key)
+            images = [
+                image + self.hiding * jax.random.normal(own, image.shape)
+                for image, own in zip(images, keys, strict=True)
+            ]
+
+        def of_share(name: str, share: float) -> jax.Array:
+            parts = ((1.0, images[0]), (share / (1 - share), images[1])) if share < 1 else ((1.0, images[1]),)
+            return sum(weight * loss(nets[name](image), labels) for weight, image in parts if weight)
+
+        return {name: of_share(name, share) for name, share in self.names.items()}
 
     def generated(self, nets: Networks, z: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """What the finished generator `G_<class>` of each class makes of its latent vectors `z` (B, Z)."""
