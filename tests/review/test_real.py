@@ -17,7 +17,7 @@ from medgan_jax import cli
 from medgan_jax.data.pipeline import evaluation_batches
 from medgan_jax.data.sources import SPLITS, open_folder
 from medgan_jax.errors import UserError
-from medgan_jax.review import runs
+from medgan_jax.review import processes, runs
 from medgan_jax.review.real import facts, figures, plans, program, recorded, results, sets
 from medgan_jax.review.real.sets import brain, histology
 from medgan_jax.training.run import first_batch
@@ -328,7 +328,7 @@ def with_toy(patch):
 @pytest.fixture(scope="module")
 def run_once(folder, root):
     """Two seeds and twins of the toy on the brain slices, run in this process by the command."""
-    original = runs.subprocess.run
+    original = processes.subprocess.run
 
     def in_this_process(command, stdout=None, stderr=None, env=None, **options):
         if command[1:3] != ["-m", "medgan_jax.review.runs"]:
@@ -339,7 +339,7 @@ def run_once(folder, root):
     options += ["--records", str(root / "records"), "--only", "toy_on_brains", "--json"]
     with pytest.MonkeyPatch.context() as patch:
         with_toy(patch)
-        patch.setattr(runs.subprocess, "run", in_this_process)
+        patch.setattr(processes.subprocess, "run", in_this_process)
         assert cli.main(["reproduce", "real", *options]) == 0
     path = root / "records" / "toy_on_brains.json"
     return types.SimpleNamespace(root=root, folder=folder, records=path.parent, path=path, options=options)
@@ -382,7 +382,7 @@ def test_thresholds_come_from_validation_and_nobody_is_in_two_parts(measured):
 
 
 def test_what_is_done_is_read_again_and_figures_are_there(measured, monkeypatch, capsys):
-    monkeypatch.setattr(runs.subprocess, "run", lambda *a, **o: pytest.fail("a run was started again"))
+    monkeypatch.setattr(processes.subprocess, "run", lambda *a, **o: pytest.fail("a run was started again"))
     before = measured.path.read_text()
     assert cli.main(["reproduce", "real", *measured.options]) == 0
     assert json.loads(capsys.readouterr().out)["records"] == {"toy_on_brains": "fresh"}

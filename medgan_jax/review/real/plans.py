@@ -155,6 +155,7 @@ PLANS = (
         "retinal_aae_pix2pix", "retinal_aae_pix2pix", "retina_chase", "dice",
         "No new anatomy: the few real trees follow on phantom trees. The nearest training tree is reported; "
         "a value near 1 is a copy.",
+        {}, {"small": {"size": "64", "sight": "disc"}},
         derived="retina_pairs", pretrained=True,
         beside={"the segmenter of real pairs": "dice_real"},
     ),
