@@ -17,8 +17,8 @@ Deviations: images in [-1, 1], without the mean image taken off.
 Published: MNIST-M 0.767 against 0.523 source only and 0.960 trained on the target. None in the review.
 `small`: 0.82 of the target right, source alone 0.53, and 0.79 by the target's batch statistics, in five
 minutes on two CPU cores. Features are averaged over space: tissue has no fixed places. lambda_p rises to 0.2;
-with 1, F outran D in swings and Y learned nothing. Eight stains a laboratory; with one for each patch, source
-alone lost 2 points. `paper`: not run by this project.
+with 1, F outran D in swings and Y learned nothing. Eight stains a laboratory, the same in training and test;
+with one for each patch, source alone lost 2 points. `paper`: not run by this project.
 
     python -m experiments.base.dann --data.source FOLDER
 """

@@ -84,7 +84,7 @@ def open_patches(
 
     From the first two domains of a folder, or of phantom tissue of low and high grade, in colour, by two
     laboratories, `field` micrometres wide. slides: how many stains each laboratory has, which its patches
-    share; None for one of its own for every patch.
+    share in training, validation and test; None for one of its own for every patch.
     """
     draw = functools.partial(_patch, size=size, field=field, slides=slides)
     return open_adaptation_parts(

@@ -196,7 +196,7 @@ def _gather_plain(x, kernel, geometry, swapped=False, of_volume=False):
     """`gather` for a kernel (*K, C / groups, F), or (*K, F, C) if swapped.
 
     A volume is the sum of planes over the kernel's depth. Winograd's products for each of them gain next to
-    nothing over a step, and cost twice the time to compile and half as much memory again.
+    nothing over a step.
     """
     if len(geometry.taps) == 3:
         plane = _plane(geometry)
