@@ -104,7 +104,8 @@ class PhantomSource(Records):
         return {field: array[row] for field, array in self._chunks[number].items()}
 
     def _draw_chunk(self, number: int) -> dict[str, np.ndarray]:
-        with jax.default_device(_cpu()):
+        # Also while a function that reads a record is being traced: what is drawn are numbers all the same.
+        with jax.default_device(_cpu()), jax.ensure_compile_time_eval():
             part = jax.random.fold_in(jax.random.key(self._seed), self._split)
             draw = _compiled(*_identity(self._generate))
             drawn = jax.device_get(draw(part, number * _CHUNK + np.arange(_CHUNK)))

@@ -13,6 +13,8 @@ from medgan_jax.errors import UserError
 from medgan_jax.training.workdir import write_json
 
 FAILED, LOG = "failed.json", "log.txt"
+# The last line of an exception is then the exception's, and not a remark about JAX's own frames.
+SAID_LAST = {"JAX_TRACEBACK_FILTERING": "off"}
 
 
 def run(command: Sequence[str], place: pathlib.Path, environment: Mapping[str, str] | None = None) -> bool:
@@ -20,7 +22,7 @@ def run(command: Sequence[str], place: pathlib.Path, environment: Mapping[str, s
     place.mkdir(parents=True, exist_ok=True)
     (place / FAILED).unlink(missing_ok=True)
     with (place / LOG).open("a") as log:
-        started = {**os.environ, **(environment or {})}
+        started = {**os.environ, **SAID_LAST, **(environment or {})}
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=started).returncode
     if status:
         fail(place, status)

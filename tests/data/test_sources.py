@@ -481,6 +481,14 @@ def test_phantoms_depend_on_seed_part_and_index_alone():
     assert forwards.name == "phantom:noise" and isinstance(forwards[0]["image"], np.ndarray)
 
 
+def test_phantoms_may_be_read_while_a_function_is_traced():
+    first, again = (PhantomSource("traced", noise, 3, seed) for seed in (11, 11))
+    traced = jax.jit(lambda x: x * again[1]["image"])(1.0)
+    np.testing.assert_array_equal(traced, first[1]["image"])
+    other = PhantomSource("traced", noise, 3, seed=12)
+    np.testing.assert_array_equal(jax.jit(lambda x: x * other[2]["image"])(1.0), other[2]["image"])
+
+
 def test_phantoms_are_the_same_on_every_device():
     images = []
     for device in jax.devices()[::7]:

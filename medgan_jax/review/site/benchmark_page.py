@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from medgan_jax.review import catalogue, tables
 from medgan_jax.review.benchmark import forms
 from medgan_jax.review.site import values
+from medgan_jax.review.site.dot_plot import Dot, dot_plot
 from medgan_jax.review.site.frame import link, method_file, page, section
 from medgan_jax.review.site.markup import Markup, file_name, items, tag
 from medgan_jax.review.site.markup import table as html_table
@@ -73,33 +74,14 @@ def _ranks(track: Mapping) -> Markup | str:
     rows = [row for row in track["rows"] if row["updates"].get("rank")]
     if len(rows) < 2:
         return ""
-    width, left, line, top = 420, 16, 34, 30
-    at = lambda rank: left + (rank - 1) / (len(rows) - 1) * (width - 2 * left)  # noqa: E731
-    drawn, said = [], []
-    for number, row in enumerate(rows):
-        found, y = row["updates"]["rank"], top + line * number + 21
+    dots, said = [], []
+    for row in rows:
+        found = row["updates"]["rank"]
         said.append(f"{row['name']} {found['rank']:g} ({found['lower']:g} to {found['upper']:g})")
-        ends = {"x1": f"{at(found['lower']):.1f}", "x2": f"{at(found['upper']):.1f}"}
-        kind = "plot-method" if row["kind"] == "method" else "plot-other"
-        drawn += [
-            tag("text", row["name"], x=left, y=y - 9, class_="plot-name"),
-            tag("line", x1=left, x2=width - left, y1=y, y2=y, class_="plot-axis"),
-            tag("line", **ends, y1=y, y2=y, class_="plot-bar"),
-            tag("circle", cx=f"{at(found['rank']):.1f}", cy=y, r="5", class_=kind),
-        ]
-    heading = "Rank at equal updates, best at the left"
-    height = top + line * len(rows) + 4
-    drawing = tag(
-        "svg",
-        tag("title", f"{heading}, with 95 % intervals: {'; '.join(said)}"),
-        tag("text", heading, x=left, y="18", class_="plot-title"),
-        drawn,
-        class_="plot",
-        role="img",
-        viewBox=f"0 0 {width} {height}",
-        width=width,
-        height=height,
-        xmlns="http://www.w3.org/2000/svg",
+        dots.append(Dot(row["name"], found["rank"], found["lower"], found["upper"], row["kind"] == "method"))
+    description = f", with 95 % intervals: {'; '.join(said)}"
+    drawing = dot_plot(
+        "Rank at equal updates, best at the left", description, dots, (1, len(rows)), width=420, margin=16
     )
     return tag("div", drawing, class_="plots")
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from medgan_jax.review import tables
 from medgan_jax.review.catalogue import ReportedValue
+from medgan_jax.review.site.dot_plot import Dot, dot_plot
 from medgan_jax.review.site.markup import Markup, joined, tag
 from medgan_jax.review.site.markup import table as html_table
 from medgan_jax.review.site.measurements import Measurement
@@ -142,44 +143,10 @@ def _plot(measured: Measurement, name: str) -> Markup | str:
     spreads = [row["sd"] if finite(row.get("sd")) else 0.0 for _, row in rows]
     low = min(row["mean"] - spread for (_, row), spread in zip(rows, spreads, strict=True))
     high = max(row["mean"] + spread for (_, row), spread in zip(rows, spreads, strict=True))
-    span = (high - low) or abs(high) or 1.0
-    width, left, line, top = 330, 14, 34, 30
-    at = lambda value: left + (value - low) / span * (width - 2 * left)  # noqa: E731
-    drawn = []
-    for n, ((side, row), spread) in enumerate(zip(rows, spreads, strict=True)):
-        y, x = top + line * n + 21, at(row["mean"])
-        words = f"{side}: {tables.number(row['mean'])}"
-        drawn += [
-            tag("text", words, x=left, y=y - 9, class_="plot-name"),
-            tag("line", x1=left, x2=width - left, y1=y, y2=y, class_="plot-axis"),
-            tag(
-                "line",
-                x1=f"{at(row['mean'] - spread):.1f}",
-                x2=f"{at(row['mean'] + spread):.1f}",
-                y1=y,
-                y2=y,
-                class_="plot-bar",
-            ),
-            tag(
-                "circle",
-                cx=f"{x:.1f}",
-                cy=y,
-                r="5",
-                class_="plot-method" if side == "method" else "plot-other",
-            ),
-        ]
-    heading = tables.metric_heading(name, measured.metrics[name])
+    dots = [
+        Dot(f"{side}: {tables.number(row['mean'])}", row["mean"], row["mean"] - spread, row["mean"] + spread,
+            side == "method")
+        for (side, row), spread in zip(rows, spreads, strict=True)
+    ]  # fmt: skip
     said = "; ".join(f"{side} {tables.statistic({**row, 'n': None})}" for side, row in rows)
-    height = top + line * len(rows) + 4
-    return tag(
-        "svg",
-        tag("title", f"{heading}: {said}"),
-        tag("text", heading, x=left, y="18", class_="plot-title"),
-        drawn,
-        class_="plot",
-        role="img",
-        viewBox=f"0 0 {width} {height}",
-        width=width,
-        height=height,
-        xmlns="http://www.w3.org/2000/svg",
-    )
+    return dot_plot(tables.metric_heading(name, measured.metrics[name]), f": {said}", dots, (low, high), width=330)
