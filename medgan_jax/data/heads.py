@@ -4,6 +4,7 @@ import functools
 
 import jax
 
+from medgan_jax.data.augmentations import turned_crop
 from medgan_jax.data.parts import Counts, open_heads, open_parts, require_image
 from medgan_jax.data.pipeline import Augment, Data, Stream
 from medgan_jax.phantoms.head import head_slice
@@ -19,13 +20,13 @@ def head_data(
 
 
 def complex_head_data(
-    source: str, *, size: int, channels: int, counts: Counts, batch_size: int, augment: Augment
+    source: str, *, size: int, channels: int, counts: Counts, batch_size: int, crop: float
 ) -> Data:
     """Checked complex slices, `image` (H, W, 2), or magnitudes, (H, W, 1), as `channels` says; as `head_data`.
 
-    Phantoms are complex.
+    Phantoms are complex. crop: largest share of the sides that augmentation cuts off, after turns and mirrors.
     """
-    draw = functools.partial(_complex_head, size=size)
+    draw, augment = functools.partial(_complex_head, size=size), turned_crop(size, crop)
     heads = open_parts(source, draw, name=f"head_complex_{size}", counts=counts)
     require_image(heads, channels=channels, size=size)
     return Data(Stream(heads.train, batch_size, augment), heads.validation, heads.test, fields=("image",))

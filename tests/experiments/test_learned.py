@@ -11,16 +11,13 @@ from medgan_jax import cli
 from medgan_jax.review import learning
 
 EXPERIMENTS = learning.implemented()
-RECORDED = sorted(path.stem for path in learning.RECORDS.glob("*.json"))
 
 
-def test_every_record_is_of_an_experiment_and_every_experiment_declares_what_it_must_show():
-    assert RECORDED and set(RECORDED) <= set(EXPERIMENTS)
-    assert all("learning=" in (learning.ROOT / f"{module.replace('.', '/')}.py").read_text()
-               for module in EXPERIMENTS.values())  # fmt: skip
+def test_every_record_is_of_an_experiment():
+    assert {path.stem for path in learning.RECORDS.glob("*.json")} <= set(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_record_is_of_the_present_code_and_holds(name):
     state = learning.state_of(name, EXPERIMENTS[name])
     assert state == "holds", f"{state}: run `python -m medgan_jax.review.learning {name}`"

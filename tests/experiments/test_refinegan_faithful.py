@@ -10,7 +10,7 @@ import pytest
 
 from experiments.reconstruction import refinegan
 from medgan_jax.configuration import DataOptions
-from medgan_jax.inference.consistent_chain import consistent_chain
+from medgan_jax.inference.consistent_chain import ConsistentChain
 
 PAPER = refinegan.Config.paper()
 MASK = np.zeros((8, 8), np.float32)
@@ -78,8 +78,12 @@ def test_forward_model_keeps_zero_and_the_largest_magnitude(batch):
     assert np.abs(magnitudes["target"][..., 1]).max() == 0
 
 
+def chain(config=PAPER):
+    return ConsistentChain(config.links, MASK)
+
+
 def run_chain(game, batch, config=PAPER):
-    return consistent_chain(game.nets, refinegan.names(config), batch["zero_filled"], MASK, "peek")[0]
+    return chain(config)(game.nets, batch["zero_filled"], "peek")[0]
 
 
 def test_measured_frequencies_are_put_back_after_every_link(table, batch):
@@ -109,7 +113,7 @@ def test_losses_by_hand_sum_over_both_links(table, context, batch, monkeypatch):
     results = [[np.asarray(each, np.float64) for each in pair] for pair in run_chain(game, batch)]
     scores = [after.sum((1, 2, 3)).mean() for _, after in results]
 
-    loss, terms = refinegan.discriminator_loss(PAPER, MASK)(game.nets, batch, context())
+    loss, terms = refinegan.discriminator_loss(PAPER, chain())(game.nets, batch, context())
     wasserstein = sum(score - x.sum((1, 2, 3)).mean() for score in scores)
     assert float(terms.values["wasserstein"]) == pytest.approx(-wasserstein, rel=1e-4, abs=1e-4)
     assert float(loss) == pytest.approx(wasserstein + 1e-5 * 3, rel=1e-4, abs=1e-4)
@@ -120,7 +124,7 @@ def test_losses_by_hand_sum_over_both_links(table, context, batch, monkeypatch):
         for seen, (_, after) in zip(game.seen["D"][1:], results, strict=True)
     ] == [True, True]
 
-    _, terms = refinegan.generator_loss(PAPER, MASK)(game.nets, batch, context())
+    _, terms = refinegan.generator_loss(PAPER, chain())(game.nets, batch, context())
     missed = [MASK * (spectrum(x) - spectrum(before)) for before, _ in results]
     by_hand = {
         "image": 10 * sum(np.abs(x - after).mean() for _, after in results),
