@@ -356,6 +356,16 @@ def carry_matching(previous: Tree, fresh: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(choose, fresh)
 
 
+def with_a_copy(network: str, copy: str) -> Callable[[Tree, Tree], Tree]:
+    """A stage's `carry_over`: `carry_matching`, and the network `copy` starts as `network` has become."""
+
+    def carry(previous, fresh):
+        carried = carry_matching(previous, fresh)
+        return {kind: {**trees, copy: jax.tree.map(jnp.copy, trees[network])} for kind, trees in carried.items()}
+
+    return carry
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
     """A part of the training with its own networks, phases and data.

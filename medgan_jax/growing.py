@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from medgan_jax.game import Context, Phase, Stage, Terms, Tree, carry_matching
+from medgan_jax.game import Context, Phase, Stage, Terms
 from medgan_jax.losses import adversarial, penalties
 from medgan_jax.models.progressive import faded, sides_up_to
 from medgan_jax.nn.resample import average_pool, upsample
@@ -134,13 +134,3 @@ def growing_stage(
     own = dataclasses.replace(data, train=dataclasses.replace(data.train, batch_size=level.batch_size))
     name = f"{level.side}x{level.side}"
     return Stage(name, networks, turns, own, level.steps, prepare, ema={"G": average})
-
-
-def with_a_copy(network: str, copy: str) -> Callable[[Tree, Tree], Tree]:
-    """A stage's `carry_over`: `game.carry_matching`, and the network `copy` starts as `network` has become."""
-
-    def carry(previous, fresh):
-        carried = carry_matching(previous, fresh)
-        return {kind: {**trees, copy: jax.tree.map(jnp.copy, trees[network])} for kind, trees in carried.items()}
-
-    return carry

@@ -28,8 +28,7 @@ from medgan_jax.baselines import one_answer
 from medgan_jax.configuration import ExperimentConfig
 from medgan_jax.data.adaptation import slides_of_two_laboratories
 from medgan_jax.data.needs import Needs
-from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms
-from medgan_jax.growing import with_a_copy
+from medgan_jax.game import Bound, Experiment, Phase, Stage, Terms, with_a_copy
 from medgan_jax.losses import adversarial
 from medgan_jax.measures import bag_classification
 from medgan_jax.models import classifiers, features, mlp
@@ -50,6 +49,7 @@ class Config(ExperimentConfig):
     siamese: float = 0.1  # lambda_s; not known
     batch_size: int = 16  # slides
     source_rate: float = 1e-3
+    source_constant: float = 1.0  # share of M_s's steps before its rate falls to 0
     learning_rate: float = 2e-4  # of D and M_t, those of ADDA
     beta1: float = 0.5
     source_steps: int = 5000
@@ -63,8 +63,8 @@ class Config(ExperimentConfig):
 
     @classmethod
     def small(cls):
-        return cls(size=64, bag=4, widths=(16, 32, 48, 64), learning_rate=5e-5, source_steps=900, steps=400,
-                   phantoms=(320, 8, 200))
+        return cls(size=64, bag=4, widths=(16, 32, 48, 64), learning_rate=5e-5, source_constant=0.5,
+                   source_steps=900, steps=400, phantoms=(320, 8, 200))
 
 
 def models(config):
@@ -128,7 +128,7 @@ def experiment(config):
         config.data.source, config.batch_size, size=config.size, bag=config.bag, counts=config.phantoms)
     prepare, carry = patches_of_bags(intensity, config.bag), with_a_copy("M_s", "M_t")
     networks, adam = models(config), optax.adam(config.learning_rate, b1=config.beta1)
-    descent = optax.adam(constant_then_linear(config.source_rate, config.source_steps, 0.5))
+    descent = optax.adam(constant_then_linear(config.source_rate, config.source_steps, config.source_constant))
     turn = Phase("M_s", ("M_s",), classification_loss, descent)
     turns = (Phase("D", ("D",), discriminator_loss(config), adam),
              Phase("M_t", ("M_t", "S")[: 1 + bool(config.siamese)], mapping_loss(config), adam))

@@ -21,6 +21,7 @@ from medgan_jax.game import (
     Terms,
     carry_matching,
     inference_networks,
+    with_a_copy,
 )
 from medgan_jax.nn.blocks import ConvBlock, rematerialised
 from medgan_jax.nn.norm import BatchNorm
@@ -504,6 +505,14 @@ def test_carrying_compares_path_shape_and_type():
     fresh = {"a": jnp.zeros(3), "b": jnp.zeros(4), "c": jnp.zeros(2), "new": jnp.zeros(1)}
     carried = carry_matching(previous, fresh)
     assert {name: float(leaf.sum()) for name, leaf in carried.items()} == {"a": 3, "b": 0, "c": 0, "new": 0}
+
+
+def test_a_copy_starts_as_what_it_copies_and_shares_no_buffer_with_it():
+    previous = {"params": {"first": {"w": jnp.ones(3)}}}
+    fresh = {"params": {name: {"w": jnp.zeros(3)} for name in ("first", "second", "judge")}}
+    carried = with_a_copy("first", "second")(previous, fresh)["params"]
+    assert {name: float(tree["w"].sum()) for name, tree in carried.items()} == {"first": 3, "second": 3, "judge": 0}
+    assert carried["first"]["w"].unsafe_buffer_pointer() != carried["second"]["w"].unsafe_buffer_pointer()
 
 
 # -- randomness, sharing, precision ------------------------------------------------------------------------
