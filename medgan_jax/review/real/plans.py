@@ -59,6 +59,7 @@ class Plan:
 
 RETINA = {"vessels": "vessels_1st", "field_of_view": "fov"}
 RETINA_TINY = {"channels": "3"}
+RETINA_SMALL = {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "80"}
 BRAIN = (
     "Nothing about raw k-space: the files are 8-bit magnitudes of interpolated slices, so spectra are "
     "Hermitian and partly empty, and values are optimistic (Shimron et al., PNAS 119(13), 2022)."
@@ -77,38 +78,33 @@ HISTOLOGY = (
 INSERTED = (
     "Nothing about disease: the effects are simulated, inserted in other subjects than the untouched ones."
 )
-BRAIN_TINY = {"base": "1", "batch_size": "2", "gamma": "0"}
+DAGAN = {
+    "tiny": {"base": "1", "batch_size": "2", "gamma": "0"},
+    "small": {"base": "8", "steps": "360", "evaluate_every": "90", "halve_every": "150", "features.steps": "100"},
+}
+REFINEGAN = {
+    "tiny": {"base": "2", "batch_size": "2"},
+    "small": {"base": "8", "batch_size": "2", "steps": "200", "evaluate_every": "100"},
+}
 
 PLANS = (
     Plan(
-        "dagan", "dagan", "brain_mr_ixi", "psnr", BRAIN, {"size": "256"},
-        {"tiny": BRAIN_TINY,
-         "small": {"base": "8", "steps": "360", "evaluate_every": "90", "halve_every": "150",
-                   "features.steps": "100"}},
-        facts=("kspace",),
+        "dagan", "dagan", "brain_mr_ixi", "psnr", BRAIN, {"size": "256"}, DAGAN, facts=("kspace",),
     ),
     Plan(
         "dagan_noisy", "dagan", "brain_mr_ixi", "psnr",
         f"{BRAIN} The noise is simulated; the method takes magnitudes, so there is no phase here.",
-        {"size": "256", "noise": "0.02"},
-        {"tiny": BRAIN_TINY,
-         "small": {"base": "8", "steps": "360", "evaluate_every": "90", "halve_every": "150",
-                   "features.steps": "100"}},
-        facts=("kspace",),
+        {"size": "256", "noise": "0.02"}, DAGAN, facts=("kspace",),
     ),
     Plan(
         "refinegan", "refinegan", "brain_mr_ixi", "psnr", BRAIN,
-        {"size": "256", "channels": "1", "rate": "0.3"},
-        {"tiny": {"base": "2", "batch_size": "2"},
-         "small": {"base": "8", "batch_size": "2", "steps": "200", "evaluate_every": "100"}},
+        {"size": "256", "channels": "1", "rate": "0.3"}, REFINEGAN,
         beside={"the first link": "psnr_first"}, facts=("kspace",),
     ),
     Plan(
         "refinegan_complex", "refinegan", "brain_mr_ixi", "psnr",
         f"{BRAIN} Phase and noise are simulated.",
-        {"size": "256", "channels": "2", "rate": "0.3", "noise": "0.02"},
-        {"tiny": {"base": "2", "batch_size": "2"},
-         "small": {"base": "8", "batch_size": "2", "steps": "200", "evaluate_every": "100"}},
+        {"size": "256", "channels": "2", "rate": "0.3", "noise": "0.02"}, REFINEGAN,
         derived="brain_complex", beside={"the first link": "psnr_first"}, facts=("kspace",),
     ),
     Plan(
@@ -131,24 +127,21 @@ PLANS = (
     ),
     Plan(
         "vgan_retina", "vgan_retina", "retina_chase", "dsc", RETINA_NOT, {**RETINA, "discriminator": "image"},
-        {"tiny": {**RETINA_TINY, "size": "64"},
-         "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "80"}},
+        {"tiny": {**RETINA_TINY, "size": "64"}, "small": RETINA_SMALL},
         extended=True, facts=("second_observer",),
     ),
     Plan(
         "vgan_retina_patch", "vgan_retina", "retina_chase", "dsc",
         f"{RETINA_NOT} Crops at full resolution, which values of whole images do not compare with.",
         {**RETINA, "discriminator": "patch1"},
-        {"tiny": RETINA_TINY,
-         "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "80"}},
+        {"tiny": RETINA_TINY, "small": RETINA_SMALL},
         derived="retina_crops", extended=True,
     ),
     Plan(
         "vgan_retina_pixel", "vgan_retina", "retina_chase", "dsc",
         f"{RETINA_NOT} Crops at full resolution, which values of whole images do not compare with.",
         {**RETINA, "discriminator": "pixel"},
-        {"tiny": RETINA_TINY,
-         "small": {"size": "256", "batch_size": "2", "steps": "400", "evaluate_every": "80"}},
+        {"tiny": RETINA_TINY, "small": RETINA_SMALL},
         derived="retina_crops", extended=True,
     ),
     Plan(
