@@ -95,13 +95,14 @@ def largest() -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=pathlib.Path, help="JSON file to write")
+    parser.add_argument("--output", type=pathlib.Path, help="JSON file to write; what is not measured stays")
     parser.add_argument("--only", nargs="*", default=["reading", "waiting", "drawing"])
     parser.add_argument("--phantoms", nargs="*", default=None, help="configurations to draw")
     parser.add_argument("--steps", type=int, default=20, help="training steps that are timed")
     parser.add_argument("--seconds", type=float, default=3.0, help="for reading and for each phantom")
     options = parser.parse_args()
-    found = {}
+    kept = options.output is not None and options.output.is_file()
+    found = json.loads(options.output.read_text()) if kept else {}
     print("| what | value | wanted |\n|---|---|---|", flush=True)
     if "reading" in options.only:
         with tempfile.TemporaryDirectory() as folder:
