@@ -13,8 +13,9 @@ from medgan_jax.errors import UserError
 from medgan_jax.evaluation.statistics import area_under_curve
 from medgan_jax.physics.deformation import warp
 from medgan_jax.review import catalogue, learning
-from medgan_jax.review.benchmark import classical, identity, shape_tracks, shared, track
+from medgan_jax.review.benchmark import classical, identity, parts, shape_tracks, shared, track
 from medgan_jax.review.benchmark.tracks import TRACKS
+from medgan_jax.training.workdir import write_json
 
 
 def test_every_application_with_an_implemented_method_has_a_track():
@@ -62,6 +63,19 @@ def test_methods_that_share_a_track_have_the_same_cases(name, tmp_path):
         more = dataclasses.replace(methods[1], changes=lambda *of: {**own(*of), "rate": 0.5})
         with pytest.raises(UserError, match=r"DAGAN is refused .* input of test case"):
             identity.prove(each, more, "tiny", str(folder))
+
+
+def test_shared_files_are_called_after_the_phantoms_that_they_hold(tmp_path):
+    each = next(each for each in TRACKS if each.name == "head_undersampled")
+    data = {"source": "fa4b804fd3b9", "n": 8}
+    for entrant, values in ((None, {"methods": {"a": {"data": dict(data)}, "b": {"reason": "no"}}}),
+                            (each.host, {"test": {"data": dict(data)}})):  # fmt: skip
+        for source, called in (("phantom", "phantoms of dagan, the same files for all"), ("x", "fa4b804fd3b9")):
+            part = parts.Part(each, "tiny", tmp_path, source, entrant)
+            part.place.mkdir(parents=True)
+            write_json(part.place / "values.json", values)
+            read = part.read()
+            assert (read["test"] if entrant else read["methods"]["a"])["data"] == {"source": called, "n": 8}
 
 
 def test_area_under_curve_of_the_pixels_of_a_case():

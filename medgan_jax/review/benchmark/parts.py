@@ -105,10 +105,14 @@ class Part:
     def read(self) -> dict | None:
         """Its values; None if there are none yet, or none of the test cases where they are asked for."""
         values = processes.read(self.place / VALUES)
-        if values is None:
+        if values is None or (self.entrant is not None and self.tested and "test" not in values):
             return None
-        missing = self.entrant is not None and self.tested and "test" not in values
-        return None if missing else values
+        if self.shares:
+            origin = self.track.entrants[self.track.origin].id
+            for tested in (values.get("test"), *values.get("methods", {}).values()):
+                if tested and "data" in tested:
+                    tested["data"]["source"] = f"phantoms of {origin}, the same files for all"
+        return values
 
     def failure(self) -> str | None:
         """Why it failed the last time; None if it did not."""
