@@ -29,6 +29,14 @@ def test_record_is_of_the_present_code_and_holds(name):
     assert (record["twin"] is not None) == (twin is not None)
 
 
+@pytest.mark.parametrize("path", sorted(learning.RECORDS.glob("ablations/*.json")), ids=lambda path: path.stem)
+def test_ablation_is_of_the_present_code(path):
+    known = json.loads(path.read_text())
+    name = known["experiment"]
+    assert path.stem.startswith(f"{name}-") and known["changes"]
+    assert learning.state_of(path.stem, EXPERIMENTS[name], path.parent) != "stale", f"run `{known['command']}`"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_learning_run_holds_again(name, tmp_path):

@@ -94,6 +94,34 @@ def test_command_records_values_bounds_and_fingerprint(toy, capsys, tmp_path):
     assert "NOT MSE >= 1000" in capsys.readouterr().out
 
 
+def test_an_ablation_is_recorded_beside_with_what_it_changes(toy, tmp_path, monkeypatch):
+    _, path = toy
+    assert learning.main(["denoiser", "--config.weight", "2", "--workdir", str(tmp_path / "runs")]) == 0
+    beside = path.parent / "ablations" / "denoiser-weight_2.json"
+    known = json.loads(beside.read_text())
+    assert known["changes"] == {"weight": 2.0} and known["configuration"]["config"]["weight"] == 2.0
+    assert known["command"].endswith("denoiser --config.weight 2")
+    # The bound on the twin is no bound of an ablation, which has none.
+    assert known["twin"] is None and [each["bound"] for each in known["bounds"]] == ["MSE <= 1000"]
+    assert not path.exists() and learning.state_of(beside.stem, TOY, beside.parent) == "holds"
+    monkeypatch.setattr(learning, "small", lambda module: known["configuration"]["config"] | {"steps": 3})
+    assert learning.state_of(beside.stem, TOY, beside.parent) == "stale"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["denoiser", "--weight", "2"], "--weight is unknown"),
+        (["denoiser", "--config.weight", "heavy"], "status 2"),
+        (["denoiser", "other", "--config.weight", "2"], "needs one experiment"),
+    ],
+)
+def test_an_ablation_of_something_unknown_is_one_line(toy, monkeypatch, arguments, words, capsys):
+    monkeypatch.setattr(learning, "implemented", lambda: {"denoiser": TOY, "other": TOY})
+    assert learning.main(arguments) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_run_that_was_stopped_is_no_record(toy, tmp_path):
     part = ["train", TOY, "--preset", "tiny", "--workdir", str(tmp_path / "run"), "--no-progress"]
     assert cli.main([*part, "--steps", "1"]) == 0
