@@ -89,8 +89,12 @@ def test_a_threshold_may_have_the_structure_on_either_side():
 
 def test_dice_at_cuts_is_the_dice_of_the_masks():
     generator = np.random.default_rng(0)
-    level, truth = generator.integers(0, 5, (3, 40)), generator.random((3, 40)) < 0.4
+    level, truth = generator.integers(0, 5, (3, 80)), generator.random((3, 80)) < 0.4
     curves = structure_free._dice_at_cuts(level, truth, cuts=5)
+    # A sliver counts for nothing.
+    sliver = np.arange(80) < structure_free.SMALLEST - 1
+    more = [np.concatenate([each, other[None]]) for each, other in ((level, level[0]), (truth, sliver))]
+    np.testing.assert_array_equal(structure_free._dice_at_cuts(*more, cuts=5), curves)
     for cut in range(5):
         for side, mask in enumerate((level >= cut, level < cut)):
             expected = [2 * (m & t).sum() / (m.sum() + t.sum()) for m, t in zip(mask, truth, strict=True)]

@@ -12,6 +12,8 @@ from scipy import optimize, special, stats
 
 Cases = Mapping[str, np.ndarray]
 
+# Pixels of a structure in a case that it counts for: the Dice of a sliver at the edge of an organ is chance.
+SMALLEST = 12
 LEVELS = 256
 CODES = 4096
 MOST_PIXELS = 2**21
@@ -23,7 +25,7 @@ def segmentation_scores(train: Cases, test: Cases) -> dict[str, list[float]]:
 
     Every predictor is a score of each pixel that is cut at the threshold, and on the side, of the best
     training Dice: the best single channel; the frequency of the structure among training pixels of the same
-    joint intensity; its frequency at the same place. Cases without a structure do not count for it.
+    joint intensity; its frequency at the same place. Cases with fewer than `SMALLEST` pixels of a structure do not count for it.
     """
     codes = {"train": _joint_codes(train["input"], train["input"])}
     codes["test"] = _joint_codes(test["input"], train["input"])
@@ -147,9 +149,9 @@ def _dice_at_cuts(level: np.ndarray, truth: np.ndarray, cuts: int) -> np.ndarray
     shape = (len(level), cuts)
     counts = np.bincount(index, minlength=np.prod(shape)).reshape(shape)
     hits = np.bincount(index[truth.reshape(-1)], minlength=np.prod(shape)).reshape(shape)
-    present = hits.sum(1) > 0
+    present = hits.sum(1) >= SMALLEST
     if not present.any():
-        raise ValueError("a structure is in no case: there is nothing to segment")
+        raise ValueError(f"a structure has {SMALLEST} pixels in no case: there is nothing to segment")
     counts, hits = counts[present], hits[present]
     curves = []
     for direction in (-1, 1):

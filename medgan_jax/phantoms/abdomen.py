@@ -408,11 +408,12 @@ def _centroid(mask: jax.Array) -> jax.Array:
     return jnp.stack([(weight * each).sum() for each in places])
 
 
-def _organ_task(modality: Modality, organs: tuple[str, ...], **options):
-    """Organs of a slice; lesions count as liver."""
+def _organ_task(modality: Modality, organs: tuple[str, ...], levels: tuple[float, float], **options):
+    """Organs of a slice between two `levels` that cut through all of them; lesions count as liver."""
 
     def draw(key: jax.Array) -> dict[str, jax.Array]:
-        drawn = abdomen_slice(key, 64, modality=modality, **options)
+        level = jax.random.uniform(jax.random.fold_in(key, 2), minval=levels[0], maxval=levels[1])
+        drawn = abdomen_slice(key, 96, modality=modality, level=level, **options)
         labels = jnp.where(drawn["labels"] == LABELS["lesion"], LABELS["liver"], drawn["labels"])
         target = jnp.stack([labels == LABELS[organ] for organ in organs], axis=-1)
         image = drawn["image"]
@@ -444,8 +445,8 @@ def _pet_task(key: jax.Array) -> dict[str, jax.Array]:
 
 
 TASKS = (
-    Task("abdomen_organs", "segmentation", _organ_task("ct", ("liver", "spleen", "kidney"))),
-    Task("abdomen_spleen_mr", "segmentation", _organ_task("mr", ("spleen",), spleen_range=1.5)),
+    Task("abdomen_organs", "segmentation", _organ_task("ct", ("liver", "spleen", "kidney"), (-0.02, 0.06))),
+    Task("abdomen_spleen_mr", "segmentation", _organ_task("mr", ("spleen",), (-0.25, -0.05), spleen_range=1.5)),
     Task("abdomen_lesions", "segmentation", _lesion_task),
     Task("abdomen_ct_to_pet", "translation", _pet_task),
 )
