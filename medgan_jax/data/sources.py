@@ -1,5 +1,6 @@
 """Sources of records: folders, TFDS, phantoms and arrays, opened by what `--data.source` says."""
 
+import concurrent.futures
 import functools
 import pathlib
 import threading
@@ -104,8 +105,12 @@ class PhantomSource(Records):
         return {field: array[row] for field, array in self._chunks[number].items()}
 
     def _draw_chunk(self, number: int) -> dict[str, np.ndarray]:
-        # Also while a function that reads a record is being traced: what is drawn are numbers all the same.
-        with jax.default_device(_cpu()), jax.ensure_compile_time_eval():
+        # In a thread of its own, which knows nothing of a trace: a function that reads a record may be traced.
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._drawn_chunk, number).result()
+
+    def _drawn_chunk(self, number: int) -> dict[str, np.ndarray]:
+        with jax.default_device(_cpu()):
             part = jax.random.fold_in(jax.random.key(self._seed), self._split)
             draw = _compiled(*_identity(self._generate))
             drawn = jax.device_get(draw(part, number * _CHUNK + np.arange(_CHUNK)))
