@@ -121,7 +121,6 @@ plt.show()
 # CT slice is made from nothing, read in Hounsfield units, and written back without loss.
 
 # %%
-import pydicom  # noqa: E402
 from pydicom.dataset import FileDataset, FileMetaDataset  # noqa: E402
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid  # noqa: E402
 

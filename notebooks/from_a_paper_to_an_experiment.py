@@ -165,7 +165,7 @@ def d_does_not_rest(config):
 
 
 def experiment(config):
-    turn_d = Phase("D", ("D",), discriminator_loss, optax.adam(config.learning_rate, b1=0.5), 
+    turn_d = Phase("D", ("D",), discriminator_loss, optax.adam(config.learning_rate, b1=0.5),
                    when=d_does_not_rest(config))
     turn_g = Phase("G", ("G",), generator_loss(config), optax.adam(config.learning_rate, b1=0.5))
     turns = (turn_d, turn_g) if config.adversarial else (turn_g,)

@@ -25,7 +25,8 @@ def segmentation_scores(train: Cases, test: Cases) -> dict[str, list[float]]:
 
     Every predictor is a score of each pixel that is cut at the threshold, and on the side, of the best
     training Dice: the best single channel; the frequency of the structure among training pixels of the same
-    joint intensity; its frequency at the same place. Cases with fewer than `SMALLEST` pixels of a structure do not count for it.
+    joint intensity; its frequency at the same place. Cases with fewer than `SMALLEST` pixels of a structure do
+    not count for it.
     """
     codes = {"train": _joint_codes(train["input"], train["input"])}
     codes["test"] = _joint_codes(test["input"], train["input"])
