@@ -244,6 +244,11 @@ def test_an_entrant_is_stopped_in_time_and_ranked_by_what_it_is_then(played, roo
     assert [part.stop for part in asked] == [1] and found.time == {0: {"stop": 1}}
     fastest = schedule._in_time(each, 4.0, whole, run)
     assert fastest.time == each.updates and len(asked) == 1
+    # What would be stopped before its last stage begins is not run at all.
+    two = {0: {**each.updates[0], "steps": [3, 2], "seconds_of_steps": [2.0, 2.0]}}
+    early = schedule._in_time(dataclasses.replace(each, updates=two), 2.5, whole, run)
+    assert early.time == {} and len(asked) == 1
+    assert early.time_failures == {0: "its last stage begins after step 3, and time was up at step 1"}
 
 
 def test_forms_agree(content):

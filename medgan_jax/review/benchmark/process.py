@@ -11,7 +11,7 @@ trials lack.
 import argparse
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,12 @@ def without_training(track: Track, preset: str, source: str, seed: int) -> dict:
     return {"methods": methods, "identity": identity.prove(track, track.host, preset, source)}
 
 
+def too_early(steps: Sequence[int], stop: int) -> str | None:
+    """Why a training whose stages have so many `steps` is worth nothing at step `stop`; None if it is."""
+    before = sum(steps[:-1])
+    return None if stop > before else f"its last stage begins after step {before}, and time was up at step {stop}"
+
+
 def training(track: Track, entrant: Entrant, options: argparse.Namespace) -> dict:
     """Trains an entrant after the proof that its task is the track's; its validation value, and its test
     values.
@@ -96,10 +102,8 @@ def training(track: Track, entrant: Entrant, options: argparse.Namespace) -> dic
     make = factory(track, entrant, preset, source)
     experiment = make(config)
     steps = [stage.steps for stage in experiment.stages]
-    if options.stop is not None and options.stop <= sum(steps[:-1]):
-        raise UserError(
-            f"its last stage begins after step {sum(steps[:-1])}, and time was up at step {options.stop}"
-        )
+    if options.stop is not None and (why := too_early(steps, options.stop)):
+        raise UserError(why)
     run = RunOptions(
         workdir=str(place),
         seed=options.seed,

@@ -19,6 +19,7 @@ import numpy as np
 from medgan_jax.errors import UserError
 from medgan_jax.review.benchmark import cost
 from medgan_jax.review.benchmark.parts import Part, play_all
+from medgan_jax.review.benchmark.process import too_early
 from medgan_jax.review.benchmark.track import Entrant, Track
 from medgan_jax.review.runs import health
 
@@ -170,6 +171,8 @@ def _in_time(each: Trained, limit: float, whole: dict, run) -> Trained:
     stop = cost.steps_within(limit, first["steps"], medians)
     if stop >= sum(first["steps"]) or each.seconds <= limit:
         return dataclasses.replace(each, time=each.updates)
+    if why := too_early(first["steps"], stop):
+        return dataclasses.replace(each, time={}, time_failures=dict.fromkeys(each.updates, why))
     parts = {seed: dataclasses.replace(whole[each.entrant.name, seed], stop=stop) for seed in each.updates}
     values = run(list(parts.values()))
     done = {seed: values[part] for seed, part in parts.items() if values[part] is not None}
