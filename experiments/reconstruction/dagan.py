@@ -8,9 +8,9 @@ Details: the authors' code (tensorlayer/DAGAN). To a zero-filled magnitude image
     L_D   = BCE(D(x), 1) + BCE(D(x_hat), 0)                                         L_adv = BCE(D(x_hat), 1)
 
 D sees the image alone; no data consistency. F in L_G is unnormalised, of images in [0, 1]; f is VGG16 after pool4.
-Data: MICCAI 2013 grand challenge, T1 brain, 21128 and 9854 slices; here phantoms or a folder. Published: NMSE 0.08
-+- 0.02, PSNR 40.20 +- 4.07 dB at 30 % of k-space. Deviations: without VGG weights f learns a proxy task, gamma is
-fitted to it; images are divided by their maximum; the first convolution has its activation. `paper`: not run.
+Data: MICCAI 2013 challenge, T1 brain, 21128 and 9854 slices; here phantoms or a folder. Published: NMSE 0.08 +- 0.02,
+PSNR 40.20 +- 4.07 dB at 30 % of k-space. Deviations: without VGG weights f learns a proxy task, gamma is fitted to it;
+images are divided by their maximum; the first convolution has its activation; no biases before norms. `paper`: not run.
 
     python -m experiments.reconstruction.dagan --data.source FOLDER
 """

@@ -8,10 +8,10 @@ Quan, Nguyen-Duc, Jeong. IEEE TMI 37(6):1488-1497, 2018; layers, schedule and cl
     L_G = sum_k -E D(S_k) + gamma E|x - S_k| + alpha E|M F x - M F S'_k| + delta TV(S_k)
 
 Data: IXI brain and Data Science Bowl chest, 100 slices each; here complex phantom heads or a folder (two channels, or
-magnitudes). Published: SSIM 0.97 +- 0.01, PSNR 38.71 +- 2.57 dB, brain, 30 % of k-space. Deviations: the code scores
-all four pairs of two slices, which is the same, scales terms by 0.5, adds 1000 E|x - S'_k| and sums TV and F; here
-weights are of means, and an L1 norm of kernels is added as there. `small`: D, its norms' scales clipped as in the
-code, falls silent in 100 steps. `paper`: not run.
+magnitudes); no prediction, since files lack the phase. Published: SSIM 0.97 +- 0.01, PSNR 38.71 +- 2.57 dB, brain, 30 %
+of k-space. Deviations: the code scores all four pairs of two slices, the same up to a factor, scales terms by 0.5, adds
+1000 E|x - S'_k| and sums TV and F; here weights are the paper's, of means. The code's L1 norm of kernels is added, too.
+`small`: D, whose norms' scales are clipped as in the code, falls silent within 100 steps. `paper`: not run.
 
     python -m experiments.reconstruction.refinegan --data.source FOLDER
 """

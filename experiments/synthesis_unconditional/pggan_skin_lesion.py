@@ -14,9 +14,10 @@ and the stages are those of PGGAN, in `medgan_jax.growing`.
 Data: ISIC 2018, 10015 dermoscopic images; here phantoms of three kinds, as frequent as in ISIC 2017.
 Published: no value in the review; dermatologists could hardly tell real from generated.
 Deviations: Adam and the moving average start anew at each resolution; rivals see its last batches.
-`small`: without rivals, 0.93 of the distance of a Gaussian in PCA space; 0.84 by wider networks, which take seven
-minutes. The bound is the Gaussian's, not half of it: two sets of 256 real images are two thirds of it apart. G at a
-quarter of D's rate, half the batch, rivals in the same time or a decay of 0.998 end above it. `paper`: not run.
+`small`: without rivals, 0.93 of the distance of a Gaussian in PCA space. The bound is the Gaussian's, not half of it:
+two sets of 256 real images are two thirds of it apart. Single runs without a record: 0.84 by wider networks, which take
+over six minutes; above the Gaussian by a decay of 0.998, by half the batch beside rivals, by G at a quarter of D's
+rate. `paper`: not run.
 
     python -m experiments.synthesis_unconditional.pggan_skin_lesion --data.source FOLDER
 """

@@ -26,10 +26,11 @@ def complex_head_data(
 
     Phantoms are complex. crop: largest share of the sides that augmentation cuts off, after turns and mirrors.
     """
-    draw, augment = functools.partial(_complex_head, size=size), turned_crop(size, crop)
+    draw = functools.partial(_complex_head, size=size)
     heads = open_parts(source, draw, name=f"head_complex_{size}", counts=counts)
     require_image(heads, channels=channels, size=size)
-    return Data(Stream(heads.train, batch_size, augment), heads.validation, heads.test, fields=("image",))
+    train = Stream(heads.train, batch_size, turned_crop(size, crop))
+    return Data(train, heads.validation, heads.test, fields=("image",))
 
 
 def _complex_head(key: jax.Array, size: int) -> dict[str, jax.Array]:

@@ -87,8 +87,11 @@ def state_of(identifier: str, module: str, folder: pathlib.Path | None = None) -
     return "holds" if known["holds"] else "fails"
 
 
-def bounds(experiment, measured: Mapping) -> list[dict]:
-    """Each declared bound with the value and the limit that were measured, and whether it holds."""
+def bounds(experiment, measured: Mapping, *, with_twin: bool = True) -> list[dict]:
+    """Each declared bound with the value and the limit that were measured, and whether it holds.
+
+    with_twin: False leaves out the bounds on the twin, for an ablation, which has none.
+    """
     return [
         {
             "bound": bound.in_words(),
@@ -97,7 +100,7 @@ def bounds(experiment, measured: Mapping) -> list[dict]:
             "holds": bound.holds(measured),
         }
         for bound in experiment.learning
-        if bound.other != "twin" or measured["twin"] is not None
+        if bound.other != "twin" or with_twin
     ]
 
 
@@ -120,7 +123,7 @@ def learn(identifier: str, module: str, workdir: pathlib.Path, options: Sequence
     require_finished(workdir)
     _command("evaluate", module, *place)
     measured = record(workdir)
-    held = bounds(method.factory(config), measured)
+    held = bounds(method.factory(config), measured, with_twin=not options)
     learned = {
         **measured,
         "bounds": held,

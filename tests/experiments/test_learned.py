@@ -4,10 +4,12 @@
 """
 
 import json
+from typing import get_args
 
 import pytest
 
 from medgan_jax import cli
+from medgan_jax.models.pooling_discriminator import Field
 from medgan_jax.review import learning
 
 EXPERIMENTS = learning.implemented()
@@ -35,6 +37,12 @@ def test_ablation_is_of_the_present_code(path):
     name = known["experiment"]
     assert path.stem.startswith(f"{name}-") and known["changes"]
     assert learning.state_of(path.stem, EXPERIMENTS[name], path.parent) != "stale", f"run `{known['command']}`"
+
+
+def test_each_receptive_field_of_v_gan_is_reported():
+    records = [learning.RECORDS / "vgan_retina.json", *learning.RECORDS.glob("ablations/vgan_retina-*.json")]
+    configurations = [json.loads(path.read_text())["configuration"]["config"] for path in records]
+    assert {each["discriminator"] for each in configurations} >= set(get_args(Field))
 
 
 @pytest.mark.slow

@@ -42,6 +42,13 @@ def test_bounds(bound, words, limit, holds):
     assert bound.holds(RECORD) is holds
 
 
+def test_a_bound_on_a_twin_that_is_not_there_fails():
+    experiment = types.SimpleNamespace(learning=(Bound("psnr", ">=", "twin"),))
+    alone = RECORD | {"twin": None}
+    assert [each["holds"] for each in learning.bounds(experiment, alone)] == [False]
+    assert learning.bounds(experiment, alone, with_twin=False) == []
+
+
 @pytest.mark.parametrize("bound", [Bound("ssim", ">=", 0.5), Bound("psnr", ">=", "zero filling")])
 def test_a_bound_on_something_unknown_is_a_mistake(bound):
     psnr = Metric("psnr", lambda outputs, batch: 0.0, "dB", True)
