@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "experiments" / "records"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SHOWN = 4
+HARDWARE = ("platform", "kind", "count", "processor", "cores")
 
 
 def read_json(path: pathlib.Path) -> dict:
@@ -47,7 +48,7 @@ def record(workdir: pathlib.Path) -> dict:
     return {
         **evaluation,
         "configuration": manifest["configuration"],
-        "hardware": {name: device[name] for name in ("platform", "kind", "count")},
+        "hardware": {name: device[name] for name in HARDWARE if name in device},
         "commit": (manifest.get("git") or {}).get("commit"),
     }
 

@@ -95,8 +95,13 @@ def row(entry: catalogue.Entry, results: Mapping[int, dict | None], failures: Ma
 
 
 def device(hardware: Mapping[str, Any]) -> str:
-    """`1 x cpu`, or the kind of the accelerator."""
-    return f"{hardware['count']} x {hardware['kind'] if hardware['platform'] != 'cpu' else 'cpu'}"
+    """`1 x NVIDIA H100`; for a CPU `2 cores of AMD EPYC`, or `1 x cpu` where a record does not say more."""
+    if hardware["platform"] != "cpu":
+        return f"{hardware['count']} x {hardware['kind']}"
+    if not hardware.get("cores"):
+        return f"{hardware['count']} x cpu"
+    cores = f"{hardware['cores']} core{'s' * (hardware['cores'] > 1)}"
+    return f"{cores} of {hardware['processor']}" if hardware.get("processor") else cores
 
 
 def coverage(measured: Mapping[str, Mapping]) -> dict[str, float | None]:

@@ -288,9 +288,23 @@ def _circumstances() -> dict:
         "command": list(sys.orig_argv),
         "versions": {"python": platform.python_version(), "medgan_jax": medgan_jax.__version__, **versions},
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count(),
-                   "processes": jax.process_count(), "host": socket.gethostname()},
+                   "processes": jax.process_count(), "host": socket.gethostname(),
+                   "processor": _processor(), "cores": _cores()},
         "git": _git_state(),
     }
+
+
+def _processor() -> str:
+    """The model of the host's processor, as far as the system tells."""
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return (models or [platform.processor() or platform.machine()])[0]
+
+
+def _cores() -> int | None:
+    """Cores that this process may use, which can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _version(package: str) -> str | None:

@@ -52,6 +52,7 @@ def test_manifest_says_what_was_run_on_what(tmp_path):
     assert set(manifest["versions"]) >= {"python", "flax", "orbax-checkpoint", "numpy", "medgan_jax"}
     assert manifest["device"]["platform"] == "cpu"
     assert manifest["device"]["count"] == jax.device_count()
+    assert manifest["device"]["cores"] == len(os.sched_getaffinity(0)) and manifest["device"]["processor"]
     assert manifest["command"] == sys.orig_argv
     assert manifest["git"] is None or len(manifest["git"]["commit"]) == 40
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from medgan_jax.review import tables
+from medgan_jax.review import result_rows, tables
 
 MEASURES = ("prevalence", "hallucination", "loss")
 HEADINGS = {
@@ -42,7 +42,7 @@ def markdown(found: Mapping) -> str:
         "# Lesions that translation invents and loses",
         "",
         f"Data: {found['data']}. Preset {found['preset']}, {len(found['seeds'])} seeds, "
-        f"{found['hardware']['count']} x {found['hardware']['kind']}.",
+        f"{result_rows.device(found['hardware'])}.",
         "",
         detector_words(found["detector"]),
         "",
