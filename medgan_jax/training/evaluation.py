@@ -98,16 +98,17 @@ class Evaluator:
             return ()
         data, prepare = self.stage.data, jax.jit(self.stage.prepare)
         train = data.train if not isinstance(data.train, Mapping) else next(iter(data.train.values()))
-        batches = self._batches(train.source, limit)
+        batches = self._batches(train.source, limit, train.fields)
         return method.fit(jax.device_get(prepare(batch, key)) for batch, _, key in batches)
 
-    def _batches(self, source, limit: int | None):
+    def _batches(self, source, limit: int | None, fields: tuple[str, ...] | None = None):
         data = self.stage.data
+        fields = fields or data.fields
         devices = self.layout.mesh.shape["data"]
         size = -(-min(data.evaluation_batch_size, len(source)) // devices) * devices
         index, count = self.layout.hosts
         done = 0
-        batches = evaluation_batches(source, size, host_index=index, host_count=count, fields=data.fields)
+        batches = evaluation_batches(source, size, host_index=index, host_count=count, fields=fields)
         for number, (batch, real) in enumerate(batches):
             if limit is not None and done >= limit:
                 return

@@ -14,12 +14,15 @@ import pytest
 from PIL import Image
 
 from medgan_jax import cli
+from medgan_jax.configuration import MeshOptions, RunOptions
 from medgan_jax.data.pipeline import evaluation_batches
 from medgan_jax.data.sources import SPLITS, open_folder
 from medgan_jax.errors import UserError
 from medgan_jax.review import processes, runs
 from medgan_jax.review.real import facts, figures, plans, program, recorded, results, sets
 from medgan_jax.review.real.sets import brain, histology
+from medgan_jax.training.evaluation import Evaluator
+from medgan_jax.training.parallel import make_layout
 from medgan_jax.training.run import first_batch
 from medgan_jax.training.step import last_batch
 
@@ -306,6 +309,10 @@ def test_extended_experiments_prepare_what_they_train_on_and_measure(plan, folde
         assert jax.eval_shape(stage.prepare, batch, jax.random.key(0))
     extra = {"va_gan": "effect_map", "mdcsrn_gan": "mask", "staingan": "label", "vgan_retina": "child"}
     assert extra[plan.experiment] in jax.eval_shape(stage.prepare, tested, jax.random.key(0))
+    # What is learnt from training cases has no use for what only the measured ones have.
+    evaluator = Evaluator(experiment, make_layout(RunOptions(mesh=MeshOptions(data=1))))
+    for method in evaluator.compared:
+        evaluator.fit(method, limit=2)
 
 
 # --- runs and records ---
