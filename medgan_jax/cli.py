@@ -82,10 +82,12 @@ class TrainArguments:
 class EvaluateArguments:
     """Options of `evaluate`.
 
-    json: print JSON and nothing else on standard output.
+    json: print JSON and nothing else on standard output. alone: leave out the baseline and the classical methods,
+    as for a twin, whose values stand in a table that has them.
     """
 
     json: bool = False
+    alone: bool = False
     options: RunOptions = dataclasses.field(default=RunOptions(), metadata=NO_PREFIX)
 
 
@@ -367,7 +369,7 @@ def evaluate_command(argv: list[str]) -> None:
     words = f"{method.headline} {evaluate_command.__doc__} The configuration is read from the run."
     arguments = parse(EvaluateArguments(), argv, program=program, description=words, hidden=TRAINING_ONLY)
     _need(arguments.options.workdir, "evaluate", "--workdir DIR")
-    _show_evaluation(method, arguments.options, as_json=arguments.json)
+    _show_evaluation(method, arguments.options, as_json=arguments.json, alone=arguments.alone)
 
 
 def predict_command(argv: list[str]) -> None:
@@ -645,14 +647,16 @@ def _seed_directories(root: pathlib.Path) -> list[pathlib.Path]:
     return [found[seed] for seed in sorted(found)]
 
 
-def _show_evaluation(method: Method, options: RunOptions, *, as_json: bool = False) -> None:
+def _show_evaluation(
+    method: Method, options: RunOptions, *, as_json: bool = False, alone: bool = False
+) -> None:
     """Evaluates the run in the work directory and prints the table, or its JSON alone."""
     config, options = _stored_run(method, options)
     from medgan_jax.training.run import evaluate
 
     # What the evaluation says on the way must not get between the braces.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        result = evaluate(method.factory, config, options)
+        result = evaluate(method.factory, config, options, alone=alone)
     if options.multihost and not _is_first_process():
         return
     if as_json:

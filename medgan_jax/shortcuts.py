@@ -254,9 +254,9 @@ def plan(kind: str, shape: tuple[int, ...]) -> tuple[tuple[int, int], Config]:
     """Numbers of training and test cases, and the network's training, for inputs of `(*S, C)`."""
     pixels = math.prod(shape[:-1])
     volumes = len(shape) == 4
-    counts = (512, 256) if kind == "classification" else (96, 24) if volumes else (768, 64)
+    counts = (512, 256) if kind == "classification" else (192, 24) if volumes else (768, 64)
     batch = max(2, min(16, 2**16 // pixels))
-    steps = 600 if kind == "classification" else 300 if volumes else 700
+    steps = 600 if kind == "classification" or volumes else 700
     return counts, Config(batch_size=batch, steps=steps, base=8 if volumes else 16)
 
 

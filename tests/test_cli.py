@@ -317,6 +317,14 @@ def test_evaluate_as_json_prints_nothing_else(run, workdir):
     assert json.loads(out) == json.loads((workdir / "evaluation.json").read_text())
 
 
+def test_evaluate_alone_measures_no_classical_method(run, workdir):
+    full = json.loads(run("evaluate", TOY, "--workdir", workdir, "--json")[1])
+    status, out, _ = run("evaluate", TOY, "--workdir", workdir, "--json", "--alone")
+    found = json.loads(out)
+    assert status == 0 and found["metrics"] == full["metrics"]
+    assert found["baseline"] is None and not found["others"] and full["baseline"]
+
+
 def test_predict_writes_into_the_output_folder_alone(run, workdir, tmp_path):
     from PIL import Image
 

@@ -187,7 +187,9 @@ def _organs(chance: Chance, place, fields: dict, spleen_range: float) -> dict[st
     spine_at = high - 0.32 - 0.4 * jnp.mean(rind)
     column = ellipsoid((y, x), (spine_at + 0.02, 0.0), (0.16, 0.16))
     inside = jnp.minimum(cavity, -column)
-    spleen = _spleen(chance, place, fields, spleen_range)
+    # Half the cavity's width where the spleen lies.
+    flank_at = 0.95 * (broad - wall - jnp.maximum(jnp.mean(rind), 0.085))
+    spleen = _spleen(chance, place, fields, spleen_range, jnp.mean(flank_at))
     kidneys = [
         ellipsoid(
             place,
@@ -222,14 +224,14 @@ def _organs(chance: Chance, place, fields: dict, spleen_range: float) -> dict[st
     }
 
 
-def _spleen(chance: Chance, place, fields: dict, spleen_range: float) -> jax.Array:
-    """Signed distance to the spleen, a bent bean that grows forwards, inwards and down."""
+def _spleen(chance: Chance, place, fields: dict, spleen_range: float, wall_at: jax.Array) -> jax.Array:
+    """Signed distance to the spleen, a bent bean at the wall that grows forwards, inwards and down."""
     size, down, back, side, flat, tilt = chance.normal("spleen")
     share = jax.scipy.stats.norm.cdf(size) - 0.5
     scale = 1.2 * jnp.exp(0.93 * spleen_range * share)
     z, y, x = place
     centre = -0.16 + 0.12 * (scale - 1) + 0.03 * down, 0.14 - 0.10 * (scale - 1) + 0.03 * back
-    across = 0.60 - 0.07 * (scale - 1) + 0.02 * side
+    across = wall_at - 0.08 * scale - 0.02 * jnp.abs(side)
     bent = x + 0.5 * jnp.square(y - centre[1])
     radii = 0.26 * scale, 0.185 * scale * jnp.exp(-0.08 * flat), 0.095 * scale * jnp.exp(0.1 * flat)
     shape = ellipsoid((z, y, bent), (centre[0], centre[1], across), radii, 0.45 + 0.15 * tilt)
@@ -301,7 +303,7 @@ def _values(chance: Chance, modality: Modality) -> dict[str, jax.Array]:
     values = {
         "ct": table[0] + enhancement * table[1] + 6 * scatter * first,
         "mr": (table[2] + weighting * (table[3] - table[2])) * jnp.exp(0.12 * first),
-        "pet": table[4] * jnp.exp(0.15 * second),
+        "pet": table[4] * jnp.exp(0.08 * second),
     }[modality]
     return dict(zip(VALUES, values, strict=True)) | {"weighting": weighting}
 
@@ -446,7 +448,7 @@ def _pet_task(key: jax.Array) -> dict[str, jax.Array]:
 
 TASKS = (
     Task("abdomen_organs", "segmentation", _organ_task("ct", ("liver", "spleen", "kidney"), (-0.02, 0.06))),
-    Task("abdomen_spleen_mr", "segmentation", _organ_task("mr", ("spleen",), (-0.25, -0.05), spleen_range=1.5)),
+    Task("abdomen_spleen_mr", "segmentation", _organ_task("mr", ("spleen",), (-0.25, -0.1), spleen_range=1.5)),
     Task("abdomen_lesions", "segmentation", _lesion_task),
     Task("abdomen_ct_to_pet", "translation", _pet_task),
 )

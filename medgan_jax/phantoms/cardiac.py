@@ -430,7 +430,8 @@ def _end_task(base: bool):
     def draw(key: jax.Array) -> dict[str, jax.Array]:
         target, place, phase = jax.random.uniform(jax.random.fold_in(key, 5), (3,))
         at_end = target > 0.5
-        position = jnp.where(at_end, END * (2 * place - 1) * 0.6, 0.14 + 0.3 * place)
+        # The ventricle narrows towards the apex: its size must not tell where the slice is.
+        position = jnp.where(at_end, END * (2 * place - 1) * 0.6, 0.14 + (0.3 if base else 0.18) * place)
         position = position if base else 1 - position
         drawn = cardiac_slice(key, 64, position=position, contraction=0.2 * phase, framing=3.5)
         return {"input": drawn["image"], "target": at_end.astype(jnp.float32)}

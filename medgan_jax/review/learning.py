@@ -118,7 +118,7 @@ def learn(identifier: str, module: str, workdir: pathlib.Path, options: Sequence
     if config.twin() is not None and not options:
         _command("train", module, "--preset", "small", "--twin", *place)
         require_finished(workdir / "twin")
-        _command("evaluate", module, "--workdir", str(workdir / "twin"))
+        _command("evaluate", module, "--workdir", str(workdir / "twin"), "--alone")
     _command("train", module, "--preset", "small", *place, *options)
     require_finished(workdir)
     _command("evaluate", module, *place)

@@ -178,7 +178,8 @@ def _play(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     training += ["--data.source", options.source, "--workdir", options.workdir, "--no-progress", *overrides]
     commands = [training, ["evaluate", options.module, "--workdir", options.workdir]]
     if cli.load(options.module).preset(options.preset).twin() is not None:
-        twin = ["evaluate", options.module, "--workdir", str(workdir / "twin")]
+        # The method's own table has the classical methods.
+        twin = ["evaluate", options.module, "--workdir", str(workdir / "twin"), "--alone"]
         commands = [[*training, "--twin"], twin, *commands]
     for command in commands:
         if status := cli.main(command):

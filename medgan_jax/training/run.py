@@ -143,16 +143,18 @@ def first_batch(stage, seed: int):
     return next(train_batches(stage.data, seed=data_seed(seed, stage.name), repeats=stage.repeats, threads=0))
 
 
-def evaluate(factory: Factory, config: Any, options: RunOptions) -> dict:
+def evaluate(factory: Factory, config: Any, options: RunOptions, *, alone: bool = False) -> dict:
     """Measures a trained run on the test cases, writes `evaluation.json`, `cases.csv` and `comparison.png`.
 
-    The trivial baseline and the classical methods are always measured beside the method, and the twin's values are
-    added if it was trained in `workdir/twin`. With several seeds each is measured, and the work directory gets
+    The trivial baseline and the classical methods are measured beside the method, unless it is `alone`, and the
+    twin's values are added if it was trained in `workdir/twin`. With several seeds each is measured, and the work directory gets
     mean and SD over seeds.
     """
     start_processes(options)
     use_compilation_cache()
     experiment = factory(config)
+    if alone:
+        experiment = dataclasses.replace(experiment, baseline=None, others=())
     single = dataclasses.replace(options, seeds=1, parallel="jit")
     executors = Executors(experiment, make_layout(single), single, 1)
     fitted = None

@@ -175,7 +175,7 @@ def by_subject(cases: Mapping[str, Sequence[Mapping]], others: Sequence[str]) ->
             for heading in columns.keys() - {"id", "subject"}:
                 first, _, rest = heading.partition("/")
                 who, metric = (first, rest) if rest and first in others else (entrant, heading)
-                # The twin's file repeats those of the classical methods.
+                # A twin that was not evaluated alone repeats those of the classical methods.
                 if who != entrant and entrant != METHOD:
                     continue
                 for subject, value in means(columns["subject"], columns[heading]).items():
