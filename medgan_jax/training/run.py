@@ -147,8 +147,8 @@ def evaluate(factory: Factory, config: Any, options: RunOptions, *, alone: bool 
     """Measures a trained run on the test cases, writes `evaluation.json`, `cases.csv` and `comparison.png`.
 
     The trivial baseline and the classical methods are measured beside the method, unless it is `alone`, and the
-    twin's values are added if it was trained in `workdir/twin`. With several seeds each is measured, and the work directory gets
-    mean and SD over seeds.
+    twin's values are added if it was trained in `workdir/twin`. With several seeds each is measured, and the work
+    directory gets mean and SD over seeds.
     """
     start_processes(options)
     use_compilation_cache()

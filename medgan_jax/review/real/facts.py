@@ -8,14 +8,17 @@ import numpy as np
 from medgan_jax.metrics import overlap
 from medgan_jax.physics import fourier, masks
 
-EMPTY = 1e-3  # of the strongest line's mean magnitude in training images: what is below is no signal
+# Of interpolated slices the outermost lines of k-space hold the rounding of the files alone: a line with a
+# signal has three times their mean magnitude.
+SIGNAL, OUTERMOST = 3, 8
 
 
 def kspace(experiment) -> dict:
     """Nominal and effective sampling rates, and the band of k-space that training images fill.
 
     effective: the share that a real image's mirrored spectrum determines; band: rows and columns of k-space
-    whose mean magnitude over the training images is above a thousandth of the largest.
+    whose mean magnitude over the training images is above `SIGNAL` times that of the `OUTERMOST` ones, all of
+    them where none is so empty.
     """
     config, train = experiment.config, experiment.stages[-1].data.train.source
     mask = np.asarray(masks.make_mask(config.mask, (config.size, config.size), config.rate))
@@ -24,8 +27,8 @@ def kspace(experiment) -> dict:
         image = jnp.asarray(train[index]["image"])
         field = image[..., 0] if image.shape[-1] == 1 else fourier.to_complex(image)
         total += np.abs(np.asarray(fourier.fft2c(field.astype(jnp.complex64))))
-    filled = [profile > EMPTY * profile.max() for profile in (total.mean(1), total.mean(0))]
-    rows, columns = (int(np.flatnonzero(each).max() - np.flatnonzero(each).min() + 1) for each in filled)
+    filled = [_with_signal(profile) for profile in (total.mean(1), total.mean(0))]
+    rows, columns = (int(each.sum()) for each in filled)
     inside = np.ix_(*filled)
     mirrored = np.maximum(
         mask, np.roll(np.flip(mask), (mask.shape[0] % 2 == 0, mask.shape[1] % 2 == 0), (0, 1))
@@ -38,6 +41,16 @@ def kspace(experiment) -> dict:
         "band of k-space with signal": f"{rows} x {columns} of {mask.shape[0]} x {mask.shape[1]}",
         "sampling rate within the band, determined": float((mirrored if hermitian else mask)[inside].mean()),
     }
+
+
+def _with_signal(profile: np.ndarray) -> np.ndarray:
+    """Which lines `(N,)` of a centred k-space are between the first and the last with a signal."""
+    edge = max(1, min(OUTERMOST, len(profile) // 16))
+    strong = np.flatnonzero(profile > SIGNAL * np.concatenate([profile[:edge], profile[-edge:]]).mean())
+    number = np.arange(len(profile))
+    inside = (number >= strong.min()) & (number <= strong.max()) if strong.size else np.zeros(len(profile), bool)
+    # Where the spectrum falls all the way, as it does without interpolation, the outermost lines hold signal.
+    return inside if inside.mean() > 0.5 else np.ones(len(profile), bool)
 
 
 def second_observer(experiment) -> dict:

@@ -84,7 +84,7 @@ DAGAN = {
 }
 REFINEGAN = {
     "tiny": {"base": "2", "batch_size": "2"},
-    "small": {"base": "8", "batch_size": "2", "steps": "200", "evaluate_every": "100"},
+    "small": {"base": "8", "batch_size": "2", "steps": "600", "evaluate_every": "300"},
 }
 
 PLANS = (
