@@ -8,8 +8,8 @@ To see images: `torso.windowed(image, 60, 350)` for CT; MR is in [0, 1]; PET is 
 Lengths are in units of 180 mm (see `torso`); z runs from the liver's dome at -0.75 to the kidneys at 0.65.
 
 The population (mean, SD): half height 104 mm (8 %), half width 155 mm (8 %); fat 14 (6) mm; liver's size 8 %;
-spleen's scale uniform in its logarithm between 0.75 and 1.9 (a small one to splenomegaly), times
-`spleen_range`; position of organs 7 mm; lesions' radius 5 to 16 mm; attenuation of each organ 6 HU; contrast
+spleen's scale uniform in its logarithm between 1.05 (10 cm in length) and 1.05 exp(0.75 `spleen_range`), 21 cm
+by default; position of organs 7 mm; lesions' radius 5 to 16 mm; attenuation of each organ 6 HU; contrast
 medium (portal phase) in 80 %; MR weighting uniform from T1 to T2, so no organ has a grey value of its own.
 """
 
@@ -90,7 +90,7 @@ def abdomen_slice(
     """One subject's axial slice; `key` decides all about it, every modality and option shows the same body.
 
     level: z of the slice between -0.5 and 0.5, drawn from -0.35 to 0.2 where None. lesions: 1 to 4 in the
-    liver. spleen_range: how much the logarithm of the spleen's scale varies; 1.5 gives a factor of 4 between
+    liver. spleen_range: how much the logarithm of the spleen's scale varies; 1.5 gives a factor of 3 between
     smallest and largest. noise: 0 for none; 1 is 18 HU on CT, 2.5 % on MR and 8 % of the square root of the
     uptake on PET. All but `size`, `modality` and `spleen_range` may be traced.
 
@@ -227,8 +227,8 @@ def _organs(chance: Chance, place, fields: dict, spleen_range: float) -> dict[st
 def _spleen(chance: Chance, place, fields: dict, spleen_range: float, wall_at: jax.Array) -> jax.Array:
     """Signed distance to the spleen, a bent bean at the wall that grows forwards, inwards and down."""
     size, down, back, side, flat, tilt = chance.normal("spleen")
-    share = jax.scipy.stats.norm.cdf(size) - 0.5
-    scale = 1.2 * jnp.exp(0.93 * spleen_range * share)
+    # From 10 cm in length, as in health, upwards.
+    scale = 1.05 * jnp.exp(0.75 * spleen_range * jax.scipy.stats.norm.cdf(size))
     z, y, x = place
     centre = -0.16 + 0.12 * (scale - 1) + 0.03 * down, 0.14 - 0.10 * (scale - 1) + 0.03 * back
     across = wall_at - 0.08 * scale - 0.02 * jnp.abs(side)

@@ -122,7 +122,7 @@ def head_study(
     without it the head is the same healthy one. `tumour_size` and `mass_effect` are factors; where
     `mass_effect` is 0 the brain around the tumour is the healthy one. `brain_only` blackens all but the brain
     (CT: -1000). `noise` is relative to the brightest pixel in MR; CT has 400 times as much in HU, and the
-    counts of PET follow it.
+    counts of PET and myelin follow it: it is above 0 for these.
 
     Returns, for `size` = H = W and M modalities:
 

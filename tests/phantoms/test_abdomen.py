@@ -98,7 +98,10 @@ def test_spleens_range_from_small_to_large():
         jax.vmap(lambda key: phantom.abdomen_slice(key, SIZE, spleen_range=1.5, level=-0.1)["labels"])
     )
     area = np.sum(np.asarray(draw(keys)) == phantom.LABELS["spleen"], axis=(1, 2))
-    assert np.quantile(area, 0.95) > 5 * max(np.quantile(area, 0.1), 4)
+    area = area * (phantom.torso.FIELD_OF_VIEW_MM / SIZE / 10) ** 2
+    # Healthy ones have about 30 cm^2; a spleen is within any body, however narrow.
+    assert area.min() > 8 and np.quantile(area, 0.1) < 45
+    assert np.quantile(area, 0.95) > 3.5 * np.quantile(area, 0.1)
 
 
 def test_noise_is_what_was_asked():
