@@ -44,6 +44,9 @@ from medgan_jax.review.records import require_finished
 from medgan_jax.training import run
 
 RECORDS = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "records" / "shortcuts"
+# The network's training: shares of the steps and of the cases of `plan`. What it has learnt with less is not
+# trained on, so an easy task is a short one.
+ATTEMPTS = ((1 / 3, 1), (1, 1), (2, 2))
 # Part of every fingerprint: to be raised when predictors, network or bounds change what is measured.
 RECIPE = 2
 SEED = 0
@@ -56,7 +59,7 @@ class Bounds:
 
     shortcut_dice, shortcut_auc: the best predictor without structure scores at most this. error_ratio: its
     mean absolute error is at least this times the network's. network: the network's Dice or AUC is at least
-    this.
+    this; of structures so thin that the truth, moved by one pixel, has a smaller Dice with itself, that Dice.
     """
 
     shortcut_dice: float = 0.65
@@ -69,6 +72,10 @@ class Bounds:
         if kind == "translation":
             return shortcut >= self.error_ratio * network
         return not self.given_away(kind, shortcut) and network >= self.network
+
+    def for_cases(self, cases: "_Cases") -> "Bounds":
+        """The bounds with what is asked of a network for structures as thin as those of the cases."""
+        return dataclasses.replace(self, network=min(self.network, cases.moved))
 
     def given_away(self, kind: str, shortcut: float) -> bool:
         """Whether no network can save the task; unknown of a translation."""
@@ -254,9 +261,9 @@ def plan(kind: str, shape: tuple[int, ...]) -> tuple[tuple[int, int], Config]:
     """Numbers of training and test cases, and the network's training, for inputs of `(*S, C)`."""
     pixels = math.prod(shape[:-1])
     volumes = len(shape) == 4
-    counts = (512, 256) if kind == "classification" else (192, 24) if volumes else (768, 64)
+    counts = (512, 256) if kind == "classification" else (96, 24) if volumes else (768, 64)
     batch = max(2, min(16, 2**16 // pixels))
-    steps = 600 if kind == "classification" or volumes else 700
+    steps = 600 if kind == "classification" else 300 if volumes else 700
     return counts, Config(batch_size=batch, steps=steps, base=8 if volumes else 16)
 
 
@@ -269,35 +276,30 @@ def measure(
 ) -> dict:
     """The record of a task: scores of every predictor and of the network, and whether the bounds hold.
 
-    module: of the phantom. steps: of the network's training; by default a third of those of `plan`, and
-    all of them if the network has not learnt the task by then. Raises UserError for a task whose arrays do
-    not fit its kind.
+    module: of the phantom. steps: of the network's training; by default those of `ATTEMPTS` one after the
+    other, until the network has learnt the task. Predictors learn from the same cases. Raises UserError for a
+    task whose arrays do not fit its kind.
     """
     # Before anything is drawn: somebody may change the phantom meanwhile.
     code = fingerprint(module)
     shapes = jax.eval_shape(task.draw, jax.random.key(0))
     _check(task, shapes)
-    counts, config = plan(task.kind, shapes["input"].shape)
-    sources = [
-        PhantomSource(f"{task.name}-shortcuts", task.draw, count, SEED, split=split)
-        for count, split in zip(counts, ("train", "test"), strict=True)
-    ]
-    began = time.perf_counter()
-    train, test = (_arrays(source) for source in sources)
-    drawn = time.perf_counter()
-    predictors = getattr(structure_free, f"{task.kind}_scores")(train, test)
-    predicted = time.perf_counter()
-    better = min if task.kind == "translation" else max
-    shortcut = better(float(np.mean(value)) for value in predictors.values())
-    for number in (steps,) if steps else (max(1, config.steps // 3), config.steps):
-        config = dataclasses.replace(config, steps=number, evaluate_every=number)
-        evaluation = _play(_experiment(task, *sources, train, config), config)
+    counts, planned = plan(task.kind, shapes["input"].shape)
+    cases, seconds = None, dict.fromkeys(("drawing", "predictors", "network"), 0.0)
+    for share, more in ((steps / planned.steps, 1),) if steps else ATTEMPTS:
+        if cases is None or len(cases.train) != more * counts[0]:
+            cases = _Cases.of(task, (more * counts[0], counts[1]), seconds)
+        number = max(1, round(share * planned.steps))
+        config = dataclasses.replace(planned, steps=number, evaluate_every=number)
+        began = time.perf_counter()
+        evaluation = _play(_experiment(task, cases.train, cases.test, cases.arrays, config), config)
+        seconds["network"] += time.perf_counter() - began
         scores = [row["mean"] for row in evaluation["metrics"].values()]
         network = float(np.mean(scores))
-        if bounds.hold(task.kind, shortcut, network) or bounds.given_away(task.kind, shortcut):
+        asked = bounds.for_cases(cases)
+        learned = asked.hold(task.kind, cases.shortcut, network)
+        if learned or bounds.given_away(task.kind, cases.shortcut):
             break
-    learned = time.perf_counter()
-    seconds = {"drawing": drawn - began, "predictors": predicted - drawn, "network": learned - predicted}
     return {
         "task": task.name,
         "phantom": module,
@@ -305,12 +307,12 @@ def measure(
         "score": UNITS[task.kind],
         "data": {
             **{name: [*value.shape] for name, value in shapes.items()},
-            "training cases": counts[0],
+            "training cases": len(cases.train),
             "test cases": counts[1],
             "seed": SEED,
         },
-        "predictors": predictors,
-        "best predictor": shortcut,
+        "predictors": cases.predictors,
+        "best predictor": cases.shortcut,
         "network": {
             "score": network,
             "scores": scores,
@@ -318,12 +320,46 @@ def measure(
             "batch size": config.batch_size,
             "base": config.base,
         },
-        "bounds": dataclasses.asdict(bounds),
-        "holds": bounds.hold(task.kind, shortcut, network),
+        "bounds": dataclasses.asdict(asked),
+        "holds": learned,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "versions": evaluation["versions"],
         "fingerprint": code,
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cases:
+    """Training and test cases of a task and what the predictors make of them.
+
+    arrays: of the training cases. predictors: scores by name; shortcut: the best predictor's. moved: of masks,
+    the Dice of the truth with itself moved by one pixel; 1 of all else.
+    """
+
+    train: Source
+    test: Source
+    arrays: Mapping[str, np.ndarray]
+    predictors: Mapping[str, list[float]]
+    shortcut: float
+    moved: float
+
+    @classmethod
+    def of(cls, task: Task, counts: tuple[int, int], seconds: dict[str, float]) -> "_Cases":
+        """`counts` cases of each part; to `seconds` those of drawing and of the predictors are added."""
+        sources = [
+            PhantomSource(f"{task.name}-shortcuts", task.draw, count, SEED, split=split)
+            for count, split in zip(counts, ("train", "test"), strict=True)
+        ]
+        began = time.perf_counter()
+        train, test = (_arrays(source) for source in sources)
+        drawn = time.perf_counter()
+        predictors = getattr(structure_free, f"{task.kind}_scores")(train, test)
+        seconds["drawing"] += drawn - began
+        seconds["predictors"] += time.perf_counter() - drawn
+        better = min if task.kind == "translation" else max
+        shortcut = better(float(np.mean(value)) for value in predictors.values())
+        moved = structure_free.moved_dice(test["target"]) if task.kind == "segmentation" else 1.0
+        return cls(*sources, train, predictors, shortcut, moved)
 
 
 def _check(task: Task, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> None:

@@ -18,6 +18,7 @@ from medgan_jax.review import code
 from medgan_jax.shortcuts import Bounds, find_tasks, fingerprint, measure
 
 MODULE = "medgan_jax.phantoms.tasks"
+BLANK = shortcuts._Cases(None, None, {}, {}, 0.0, 1.0)
 
 
 def disc(key, size=32):
@@ -139,6 +140,33 @@ def test_bounds():
     assert Bounds().hold("classification", 0.75, 0.8) and not Bounds().hold("classification", 0.5, 0.79)
     assert Bounds().given_away("segmentation", 0.66) and not Bounds().given_away("translation", 9.0)
     assert Bounds().hold("translation", 0.4, 0.2) and not Bounds().hold("translation", 0.39, 0.2)
+
+
+def test_dice_of_masks_moved_by_one_pixel():
+    masks = np.zeros((2, 20, 20, 2))
+    masks[0, 5:9, 5:15, 0] = 1  # 40 pixels; 30 remain one row below, 36 one column beside
+    masks[1, 3:4, 3:13, 1] = 1  # 10 pixels, too few
+    masks[0, 3:4, 0:12, 1] = 1  # a line of 12: none remain below, 11 beside
+    assert structure_free.moved_dice(masks) == pytest.approx(np.mean([(30 + 36) / 80, 11 / 24]))
+
+
+def test_less_is_asked_of_a_network_for_thin_structures_alone():
+    thin, thick = (dataclasses.replace(BLANK, moved=moved) for moved in (0.6, 0.9))
+    assert Bounds().for_cases(thin) == Bounds(network=0.6) and Bounds().for_cases(thick) == Bounds()
+
+
+def test_what_is_not_learnt_is_tried_with_more_steps_and_then_more_cases(monkeypatch):
+    small(monkeypatch, 3)
+    played = []
+
+    def play(experiment, config):
+        played.append((config.steps, len(experiment.stages[0].data.train.source)))
+        return {"metrics": {"Dice 0": {"mean": 0.5}}, "versions": {}}
+
+    monkeypatch.setattr(shortcuts, "_play", play)
+    record = measure(task(segmentation, trivial=False), MODULE)
+    assert played == [(1, 64), (3, 64), (6, 128)]
+    assert not record["holds"] and record["data"]["training cases"] == 128 and record["network"]["steps"] == 6
 
 
 def test_a_fingerprint_follows_the_code_and_not_its_comments(tmp_path, monkeypatch):

@@ -144,6 +144,22 @@ def _joint_codes(images: np.ndarray, fitted_on: np.ndarray) -> np.ndarray:
     return code
 
 
+def moved_dice(targets: np.ndarray) -> float:
+    """Mean Dice of masks `(N, *S, K)` with themselves moved by one pixel along each axis: how thin they are.
+
+    Cases with fewer than `SMALLEST` pixels of a structure do not count for it.
+    """
+    masks = targets > 0.5
+    axes = tuple(range(1, masks.ndim - 1))
+    size = masks.sum(axes)
+    scores = []
+    for axis in axes:
+        before = np.take(masks, range(masks.shape[axis] - 1), axis)
+        after = np.take(masks, range(1, masks.shape[axis]), axis)
+        scores.append(np.where(size >= SMALLEST, (before & after).sum(axes) / np.maximum(size, 1), np.nan))
+    return float(np.nanmean(np.nanmean(scores, (0, 1))))
+
+
 def _dice_at_cuts(level: np.ndarray, truth: np.ndarray, cuts: int) -> np.ndarray:
     """`(2, cuts)` mean Dice over cases of `level >= cut` and `level < cut`; both arguments `(N, P)`."""
     index = (level + cuts * np.arange(len(level), dtype=np.int32)[:, None]).reshape(-1)
