@@ -2,6 +2,10 @@
 
 A phantom module lists its tasks in `TASKS`. A task on which a threshold, a look-up table or a mean shape does
 well teaches nothing about a method: `python -m medgan_jax.shortcuts` measures that they do not.
+
+Registration, reconstruction and super-resolution have no task here. What needs no structure there is to leave
+the image where it is, zero filling and interpolation: the baselines of their experiments, beside which the
+bounds on what those learn are set. Nor has what is easy by intent: the test object `catphan` and `squares`.
 """
 
 import dataclasses
