@@ -398,6 +398,17 @@ def test_what_is_done_is_read_again_and_figures_are_there(measured, monkeypatch,
     assert names == {"contact_sheet.png", "toy_on_brains.png", "toy_on_brains_small.png"}
     with Image.open(measured.root / "e2e" / "figures" / "toy_on_brains_small.png") as picture:
         assert picture.width <= figures.SMALL_WIDTH
+    assert (measured.records / "toy_on_brains.png").is_file()
+    assert "![toy_on_brains](./toy_on_brains.png)" in (measured.records / "RESULTS.md").read_text()
+
+
+def test_pictures_of_sets_without_a_free_licence_are_not_published(tmp_path):
+    for name in ("scan", "dagan"):
+        (tmp_path / f"{name}_small.png").write_bytes(b"picture")
+    records = tmp_path / "records"
+    records.mkdir()
+    figures.publish({"scan": "cxr_lungs_nc", "dagan": "brain_mr_ixi", "absent": "brain_mr_ixi"}, tmp_path, records)
+    assert [path.name for path in records.iterdir()] == ["dagan.png"]
 
 
 def test_the_page_is_made_from_the_records_and_marks_stale_ones(measured, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -108,6 +109,7 @@ def reproduce(arguments: RealArguments, plans: Sequence[Plan], folder: pathlib.P
             failures[plan.id] = str(error)
     output = pathlib.Path(arguments.output) if arguments.output else root / "figures"
     figures.write(places, output)
+    figures.publish({plan.id: plan.set for plan in plans if plan.id in places}, output, folder)
     return failures
 
 
@@ -126,5 +128,7 @@ def write_page(folder: pathlib.Path) -> pathlib.Path:
     states = {plan.id: recorded.state(plan, entries.get(plan.id)) for plan in PLANS}
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(results.page(PLANS, entries, states))
+        shown = {name for name in entries if (folder / f"{name}.png").is_file()}
+        pictures = {name: f"{os.path.relpath(folder, path.parent)}/{name}.png" for name in shown}
+        path.write_text(results.page(PLANS, entries, states, pictures))
     return path

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from medgan_jax.review import result_rows, tables
+from medgan_jax.review.real import figures
 from medgan_jax.review.real.plans import Plan
 from medgan_jax.review.real.recorded import METHOD
 from medgan_jax.review.result_rows import value
@@ -119,8 +120,13 @@ def stated(entry: Mapping) -> str:
     return f" ({'; '.join(words)})" if words else ""
 
 
-def page(plans: Sequence[Plan], entries: Mapping[str, Mapping], states: Mapping[str, str]) -> str:
-    """All records as Markdown."""
+def page(
+    plans: Sequence[Plan],
+    entries: Mapping[str, Mapping],
+    states: Mapping[str, str],
+    pictures: Mapping[str, str],
+) -> str:
+    """All records as Markdown; pictures: the places of small figures by id."""
     lines = [
         "# Results on real images",
         "",
@@ -144,4 +150,7 @@ def page(plans: Sequence[Plan], entries: Mapping[str, Mapping], states: Mapping[
         for plan in known:
             if plan.id in entries:
                 lines += [f"`{plan.id}`: `{entries[plan.id]['command']}`", ""]
+            if plan.id in pictures:
+                credit = figures.CREDITS[plan.set]
+                lines += [f"![{plan.id}]({pictures[plan.id]})", "", f"One test case of {credit}.", ""]
     return "\n".join(lines)
