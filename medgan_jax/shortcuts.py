@@ -103,13 +103,16 @@ def find_tasks() -> dict[str, tuple[str, Task]]:
 # --- fingerprints ---
 
 
-def fingerprint(module: str) -> str:
-    """SHA-256 of what a module computes: its code and that of all parts of the library that it imports.
+def fingerprint(module: str, name: str) -> str:
+    """SHA-256 of what a task of a module draws: its line there, and all of the library that it uses.
 
-    Comments, docstrings and layout are no part of it, nor are the errors, which draw nothing.
+    Comments, docstrings and layout are no part of it, nor are the module's other tasks, nor errors, which draw
+    nothing.
     """
-    names = sorted(name for name in code.with_imports(module) if not name.endswith(".errors"))
-    return code.digest([str(RECIPE), *(f"{name}\n{code.code(name)}" for name in names)])
+    line = code.named_call(module, "Task", name)
+    found = code.definitions(module, lambda place: not place.endswith(".errors"), line)
+    parts = (f"{place}.{each}\n{found[place, each]}" for place, each in sorted(found))
+    return code.digest([str(RECIPE), "" if line is None else code.written(line), *parts])
 
 
 # --- the small network ---
@@ -281,7 +284,7 @@ def measure(
     task whose arrays do not fit its kind.
     """
     # Before anything is drawn: somebody may change the phantom meanwhile.
-    code = fingerprint(module)
+    code = fingerprint(module, task.name)
     shapes = jax.eval_shape(task.draw, jax.random.key(0))
     _check(task, shapes)
     counts, planned = plan(task.kind, shapes["input"].shape)
@@ -404,7 +407,7 @@ def state_of(name: str, module: str, folder: pathlib.Path = RECORDS) -> str:
     if not path.is_file():
         return "missing"
     record = json.loads(path.read_text())
-    if record["fingerprint"] != fingerprint(module):
+    if record["fingerprint"] != fingerprint(module, name):
         return "stale"
     return "holds" if record["holds"] else "fails"
 

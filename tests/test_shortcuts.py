@@ -1,8 +1,8 @@
 """Predictors without structure find what is given away and nothing else; a network finds the structure."""
 
-import ast
 import dataclasses
 import functools
+import importlib
 import json
 
 import jax
@@ -132,7 +132,7 @@ def test_a_task_that_takes_structure_holds(monkeypatch):
     assert record["network"]["score"] > 0.85 and record["holds"]
     assert record["data"]["input"] == [32, 32, 1] and record["data"]["training cases"] == 64
     assert json.loads(json.dumps(record)) == record
-    assert record["fingerprint"] == fingerprint(MODULE)
+    assert record["fingerprint"] == fingerprint(MODULE, "segmentation")
 
 
 def test_bounds():
@@ -169,20 +169,44 @@ def test_what_is_not_learnt_is_tried_with_more_steps_and_then_more_cases(monkeyp
     assert not record["holds"] and record["data"]["training cases"] == 128 and record["network"]["steps"] == 6
 
 
-def test_a_fingerprint_follows_the_code_and_not_its_comments(tmp_path, monkeypatch):
+PHANTOM = """
+from medgan_jax.phantoms.shapes import grid
+from medgan_jax.phantoms.tasks import Task
+SIZE = 32
+def first(key):
+    return grid((SIZE, SIZE))  # why
+def second(key, side=8):
+    return side
+TASKS = (Task("one", "segmentation", first), Task("two", "segmentation", second))
+"""
+
+
+def test_a_change_of_one_task_leaves_the_records_of_others(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-
-    def of(name, text):
-        (tmp_path / f"{name}.py").write_text(text)
-        return fingerprint(name).removeprefix(name)
-
-    first = of("one_phantom", '"""A."""\nfrom medgan_jax.phantoms import shapes\nx = 1\n')
-    assert "medgan_jax.phantoms.shapes" in code.with_imports("one_phantom")
-    assert "numpy" not in code.with_imports("one_phantom")
-    tree = code.written(ast.parse('"""A."""\nx = 1  # why\n'))
-    assert tree == code.written(ast.parse('"""Another."""\n\nx  =  1\n'))
-    assert tree != code.written(ast.parse("x = 2\n"))
-    assert len(first) == 64
+    changes = {
+        "itself": ("", ""),
+        "comment": ("# why", "# because"),
+        "first": ("SIZE = 32", "SIZE = 64"),
+        "second": ("return side", "return 2 * side"),
+        "line": ('Task("two", "segmentation"', 'Task("two", "translation"'),
+    }
+    found = {}
+    for change, (old, new) in changes.items():
+        folder = tmp_path / change
+        folder.mkdir()
+        (folder / "two_tasks.py").write_text(PHANTOM.replace(old, new) if old else PHANTOM)
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(folder)
+            importlib.invalidate_caches()
+            for function in (code.tree, code._scope, code.is_module):
+                function.cache_clear()
+            found[change] = [fingerprint("two_tasks", task) for task in ("one", "two")]
+    one, two = found["itself"]
+    assert len(one) == 64 and one != two
+    assert found["comment"] == [one, two]
+    assert found["first"][0] != one and found["first"][1] == two
+    for change in ("second", "line"):
+        assert found[change][0] == one and found[change][1] != two
 
 
 def test_the_command_refuses_what_it_does_not_know(capsys):

@@ -401,15 +401,14 @@ def _organ_task(key: jax.Array) -> dict[str, jax.Array]:
 
 
 def _nodule_task(key: jax.Array) -> dict[str, jax.Array]:
-    """Whether a radiograph shows a nodule."""
-    nodule = jax.random.bernoulli(jax.random.fold_in(key, 1))
-    drawn = chest_xray(key, 64, opacities=False, nodule=nodule)
-    return {"input": drawn["image"], "target": nodule.astype(jnp.float32)}
+    """The nodule that a radiograph shows."""
+    drawn = chest_xray(key, 128, opacities=False, nodule=True)
+    return {"input": drawn["image"], "target": drawn["nodule_mask"][..., None].astype(jnp.float32)}
 
 
 TASKS = (
     Task("chest_xray_organs", "segmentation", _organ_task),
-    Task("chest_xray_nodule", "classification", _nodule_task),
+    Task("chest_xray_nodule", "segmentation", _nodule_task),
 )
 
 

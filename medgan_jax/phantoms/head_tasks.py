@@ -1,4 +1,9 @@
-"""What is to be learnt on heads: translations between modalities, tissues, lesions, tumours and effects."""
+"""What is to be learnt on heads: translations between modalities, tissues, lesions, tumours and effects.
+
+There is no task of MR angiography: arteries are voids in T1 and T2, by which a joint look-up table of both
+comes within 1.2 times the error of the small network (768 to 1536 heads of 128 x 128). Methods for it are
+not to be judged on these heads.
+"""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -11,6 +16,8 @@ from medgan_jax.phantoms.head_study import Disease, head_effect, head_study
 from medgan_jax.phantoms.hippocampus import hippocampus_volume
 from medgan_jax.phantoms.tasks import Task
 
+# Of targets: nothing foretells their noise.
+NO_NOISE = 1e-3
 TISSUES = CORTEX, WHITE_MATTER, DEEP_GREY, VENTRICLE
 
 
@@ -24,8 +31,11 @@ def _translation(
     whole_head: bool = False,
 ) -> Mapping[str, jax.Array]:
     """Modalities to one other; the error counts in the brain, or in the whole head."""
-    drawn = head_study(key, size, modalities=(*source, target), disease=disease)
-    scaled = [_scaled(drawn["image"][..., i], name) for i, name in enumerate((*source, target))]
+    modalities = (*source, target)
+    drawn = head_study(key, size, modalities=modalities, disease=disease)
+    wanted = head_study(key, size, modalities=modalities, disease=disease, noise=NO_NOISE)
+    images = (*jnp.unstack(drawn["image"][..., :-1], axis=-1), wanted["image"][..., -1])
+    scaled = [_scaled(image, name) for image, name in zip(images, modalities, strict=True)]
     weight = drawn["labels"] > 0 if whole_head else drawn["brain_mask"]
     return {
         "input": jnp.stack(scaled[:-1], axis=-1),
@@ -42,11 +52,11 @@ def _scaled(image: jax.Array, modality: str) -> jax.Array:
 
 
 def _brain_window(key: jax.Array) -> Mapping[str, jax.Array]:
-    """Uptake of glucose from CT in the window of the brain."""
-    drawn = head_study(key, 64, modalities=("ct", "pet"))
+    """Uptake of glucose from CT in the window of the brain; the CT has 2.4 HU of noise, as thick slices have."""
+    drawn, wanted = (head_study(key, 128, modalities=("ct", "pet"), noise=each) for each in (0.006, NO_NOISE))
     return {
         "input": jnp.clip(drawn["image"][..., :1] / 80, 0, 1),
-        "target": drawn["image"][..., 1:] / 10,
+        "target": wanted["image"][..., 1:] / 10,
         "weight": drawn["brain_mask"][..., None].astype(jnp.float32),
     }
 
@@ -68,10 +78,11 @@ def _tumour(key: jax.Array, *, modalities: Sequence[str]) -> Mapping[str, jax.Ar
 
 
 def _effect(key: jax.Array) -> Mapping[str, jax.Array]:
-    choice, key = jax.random.split(key)
-    subtype = jax.random.randint(choice, (), -1, 3)
-    drawn = head_effect(key, 64, subtype=jnp.maximum(subtype, 0))
-    return {"input": drawn["image"], "target": (subtype > 0).astype(jnp.float32)}
+    """Whether the white matter fades, in front or behind; the ventricles are wide in either class."""
+    choice, coin, key = jax.random.split(key, 3)
+    ill = jax.random.bernoulli(coin)
+    drawn = head_effect(key, 64, subtype=jax.random.randint(choice, (), 1, 3), strength=jnp.where(ill, 1.5, 0.0))
+    return {"input": drawn["image"], "target": ill.astype(jnp.float32)}
 
 
 def _hippocampus(key: jax.Array) -> Mapping[str, jax.Array]:
@@ -84,12 +95,11 @@ _between = functools.partial(functools.partial, _translation)
 
 TASKS = (
     Task("head_mr_to_ct", "translation", _between(source=("t1",), target="ct", whole_head=True)),
-    Task("head_mr_to_mra", "translation", _between(source=("t1", "t2"), target="mra")),
     Task("head_ct_to_pet", "translation", _brain_window),
     Task(
         "head_mr_to_myelin",
         "translation",
-        _between(source=("t1", "t2", "pd", "flair"), target="myelin", disease="multiple_sclerosis"),
+        _between(source=("t1", "t2", "pd", "flair"), target="myelin", size=128, disease="multiple_sclerosis"),
     ),
     Task("head_tissues", "segmentation", _tissues),
     Task(

@@ -454,8 +454,8 @@ def sheet(keys: jax.Array) -> dict[str, jax.Array]:
 def _fluid_task(key: jax.Array) -> dict[str, jax.Array]:
     """Whether there is fluid in a part of a patch, which lies anywhere in it: its place tells nothing."""
     key, coin, place = jax.random.split(key, 3)
-    drawn = oct_patch(key, 96, fluid=jax.random.bernoulli(coin, 0.7))
-    corner = *jax.random.randint(place, (2,), 0, 33), 0
+    drawn = oct_patch(key, 128, fluid=jax.random.bernoulli(coin, 0.8))
+    corner = *jax.random.randint(place, (2,), 0, 65), 0
     image, mask = (
         jax.lax.dynamic_slice(drawn[name], corner, (64, 64, 1)) for name in ("image", "fluid_mask")
     )

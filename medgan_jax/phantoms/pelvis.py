@@ -660,14 +660,16 @@ def windowed(hounsfield: jax.Array, level: float = 40.0, width: float = 400.0) -
 
 
 def _organs_task(key: jax.Array) -> dict[str, jax.Array]:
-    """Bladder, prostate and rectum in three neighbouring slices."""
-    drawn = pelvis_volume(key, 64, 3, field_of_view_mm=180.0)
+    """Bladder, prostate and rectum in three neighbouring slices, 180 mm wide and not centred on them."""
+    drawn = pelvis_volume(key, 80, 3, field_of_view_mm=225.0)
     labels = drawn["labels"][1]
     organs = labels == LABELS["bladder"], is_prostate(labels), labels == LABELS["rectum"]
-    return {
-        "input": jnp.moveaxis(drawn["image"][..., 0], 0, -1),
-        "target": jnp.stack(organs, axis=-1).astype(jnp.float32),
-    }
+    corner = *jax.random.randint(jax.random.fold_in(key, 1), (2,), 0, 17), 0
+    image, target = (
+        jax.lax.dynamic_slice(whole, corner, (64, 64, 3))
+        for whole in (jnp.moveaxis(drawn["image"][..., 0], 0, -1), jnp.stack(organs, axis=-1))
+    )
+    return {"input": image, "target": target.astype(jnp.float32)}
 
 
 def _synthesis_task(key: jax.Array) -> dict[str, jax.Array]:
@@ -681,8 +683,8 @@ def _synthesis_task(key: jax.Array) -> dict[str, jax.Array]:
 
 
 def _lesion_task(key: jax.Array) -> dict[str, jax.Array]:
-    """The lesion of a prostate in three contrasts."""
-    drawn = prostate_mpmr(key, 64)
+    """The lesion of a prostate in three contrasts, so noisy that no joint intensity is a lesion's alone."""
+    drawn = prostate_mpmr(key, 64, noise=1.6)
     return {"input": drawn["image"], "target": drawn["lesion_mask"][..., None].astype(jnp.float32)}
 
 

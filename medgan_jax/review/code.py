@@ -116,14 +116,26 @@ def _references(node: ast.AST, module: str) -> Iterator[tuple[str, str | None]]:
                 yield scope.imported[each.id]
 
 
-def definitions(module: str, enter: Callable[[str], bool]) -> dict[tuple[str, str], str]:
+def named_call(module: str, function: str, first: str) -> ast.Call | None:
+    """The call `function("first", ...)` somewhere in a module; None without one."""
+    calls = (node for node in ast.walk(tree(module)) if isinstance(node, ast.Call) and node.args)
+    named = (node for node in calls if isinstance(node.func, ast.Name) and node.func.id == function)
+    return next((node for node in named if getattr(node.args[0], "value", None) == first), None)
+
+
+def definitions(
+    module: str, enter: Callable[[str], bool], start: ast.AST | None = None
+) -> dict[tuple[str, str], str]:
     """All that a module uses of this library, `{(module, name): code}`, its own definitions included.
 
     Only what is reached by name is taken, so a function that is added to a module changes nothing for those
-    who use another one. enter: module -> whether to look into it.
+    who use another one. enter: module -> whether to look into it. start: the piece of the module's code whose
+    uses are asked for, in the place of the whole module.
     """
     found: dict[tuple[str, str], str] = {}
     waiting: list[tuple[str, str | None]] = [(module, None)]
+    if start is not None:
+        waiting = [each for each in _references(start, module) if enter(each[0])]
     while waiting:
         place, name = waiting.pop()
         scope = _scope(place)
