@@ -12,12 +12,14 @@ Layouts, by the first rule that fits:
 4. `images/`, or images in the folder itself, beside `labels/`, `masks/` or any other sub-folder whose files
    have the same names before the suffix: each is a target named like its sub-folder, in the singular. XML
    files in Pascal VOC form are bounding boxes. A sub-folder of `images/` with DICOM files is a volume.
-5. Paired sub-folders such as `A/ B/`, without images beside them; their names are the fields of the records.
+5. Paired sub-folders such as `A/ B/`, without images beside them; their names, of `labels/` and `masks/` in
+   the singular, are the fields of the records.
 
 Which part a record belongs to says, for 3 to 5, the table `split.csv` (or the one table with the columns `id`
 and `split`; for domains it may stand beside them, with a column `domain`) or the lists of names
 `splits/train.txt`, ... Without them the fifth of the subjects whose hashes come first are the test part.
 Where no validation part is named, a fifth of the training subjects is, in the same way (`records.held_out`).
+A subject in two parts is an error; files of one name in `train/` and `test/`, such as `0001.png`, are not.
 
 The subject of a record is the table's first column among `subject`, `patient`, `case`, or else the first that
 ends in `group`. Without such a column the name tells: `sub-01` for BIDS names, `p01` for `p01_slice12` (what
@@ -25,14 +27,17 @@ stands before the last number, if there is a number in that, too), otherwise the
 """
 
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import functools
 import hashlib
+import itertools
+import os
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from xml.etree import ElementTree
 
 import numpy as np
@@ -71,11 +76,15 @@ Folders = dict[str | None, pathlib.Path]
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """One record before it is read: its files by field, its part, and what a table says of it."""
+    """One record before it is read: its files by field, its part, and what a table says of it.
+
+    known: whether a table or the form of the name tells the subject; if not, it is just the name of the file.
+    """
 
     id: str
     files: Mapping[str, pathlib.Path]
     subject: str
+    known: bool
     split: str | None
     row: Mapping[str, str]
 
@@ -137,7 +146,7 @@ class FolderSource(Records):
     def read(self, index: int) -> Record:
         entry, record = self._entries[index], {}
         for field, path in entry.files.items():
-            if path.suffix == ".xml":
+            if _is_xml(path):
                 boxes, names = _read_boxes(path)
                 labels = [self._class_names["boxes"].index(name) for name in names]
                 record |= {"boxes": boxes, "box_labels": np.array(labels, np.int32)}
@@ -156,16 +165,21 @@ class FolderSource(Records):
         return [self._contents[entry.files[field]].shape for entry in self._entries]
 
     def _check_grids(self) -> None:
-        """Refuses a label or mask that does not lie on the grid of its image."""
+        """Refuses fields of a record that do not lie on the grid of its image, or of its first field."""
         for entry in self._entries:
-            for field in entry.files.keys() & {*_MAPS, *self._binary}:
-                if "image" in entry.files and entry.files[field].suffix != ".xml":
-                    one, other = (self._contents[entry.files[name]] for name in ("image", field))
-                    formats.check_geometry(one, other)
+            contents = {
+                field: self._contents[path] for field, path in entry.files.items() if not _is_xml(path)
+            }
+            first = contents.pop("image", None) or contents.pop(next(iter(contents), None), None)
+            for field, content in contents.items():
+                # Without an affine only maps are known to have the image's size: inputs may be smaller.
+                both_placed = first.affine is not None and content.affine is not None
+                if both_placed or field in (*_MAPS, *self._binary):
+                    formats.check_geometry(first, content)
 
     def _is_binary(self, field: str) -> bool:
-        # Without 'image' the fields are paired domains, which stay in the units of their files.
-        is_target = field != "image" and "image" in self._entries[0].files
+        # Without 'image' other fields are paired domains, which stay in the units of their files.
+        is_target = field in _MAPS or (field != "image" and "image" in self._entries[0].files)
         return is_target and all(self._contents[entry.files[field]].binary for entry in self._entries)
 
     def path(self, index: int, field: str = "image") -> pathlib.Path:
@@ -174,7 +188,10 @@ class FolderSource(Records):
 
 
 class ArchiveSource(Records):
-    """Records in the arrays of one npz archive; `rows` adds what a table says of its ids."""
+    """Records in the arrays of one npz archive; `rows` adds what a table says of its ids.
+
+    known_subjects: those that a column or the form of the id tells; others are just the ids of their records.
+    """
 
     def __init__(self, name: str, path: pathlib.Path, rows: Table):
         arrays, self.fingerprint = _load_archive(path, *_stamp(path))
@@ -191,7 +208,9 @@ class ArchiveSource(Records):
             {**rows.get(id, {}), **{field: str(column[index]) for field, column in columns.items()}}
             for index, id in enumerate(ids)
         ]
-        subjects = [_subject(id, row) for id, row in zip(ids, metadata, strict=True)]
+        found = [_subject(id, row) for id, row in zip(ids, metadata, strict=True)]
+        self.known_subjects = frozenset(subject for subject, known in found if known)
+        subjects = [subject for subject, _ in found]
         super().__init__(name, ids, subjects, metadata, [str(word) for word in arrays.get("class_names", ())])
 
     def read(self, index: int) -> Record:
@@ -225,14 +244,15 @@ def open_folder(path: str | pathlib.Path, *, split: str) -> Source:
 
     Every file of that part is read and checked, once in the process, and the fingerprint taken. Raises
     UserError, with the file's name, for a missing or empty folder, a file that cannot be read, values that
-    are not finite, names that do not pair, a subject in two parts, and a part without records.
+    are not finite, names or grids that do not pair, a subject in two parts, and a part without records.
     """
     root, split = _folder(path), _SPLIT_NAMES.get(split, split)
-    if archives := _archives(root):
-        return _open_archive(root, archives, split)
-    if domains := _domains(root):
-        return _Domains(root.name, _open_domains(root, domains, split))
-    return _open_part(root, {None: root} if not _part_folders(root) else _part_folders(root), split)
+    with _opening(root):
+        if archives := _archives(root):
+            return _open_archive(root, archives, split)
+        if domains := _domains(root):
+            return _Domains(root.name, _open_domains(root, domains, split))
+        return _open_part(root, _part_folders(root) or {None: root}, split)
 
 
 def open_domains(path: str | pathlib.Path, *, split: str) -> dict[str, Source]:
@@ -242,32 +262,53 @@ def open_domains(path: str | pathlib.Path, *, split: str) -> dict[str, Source]:
     need not pair. Raises UserError like `open_folder`.
     """
     root, split = _folder(path), _SPLIT_NAMES.get(split, split)
-    domains = _domains(root)
-    if not domains:
-        parts = _part_folders(root) or {None: root}
-        names = sorted(
-            {folder.name for part in parts.values() for folder in _folders(part) if _files(folder)}
-        )
-        domains = {
-            name: {part: folder / name for part, folder in parts.items() if (folder / name).is_dir()}
-            for name in names
-        }
-    if len(domains) < 2:
+    with _opening(root):
+        domains = _domains(root) or _folders_of_images(root)
+        if len(domains) < 2:
+            raise UserError(
+                f"{root} holds no domains: it needs a sub-folder of images for each, such as A/ and B/"
+            )
+        return _open_domains(root, domains, split)
+
+
+def _folders_of_images(root: pathlib.Path) -> dict[str, Folders]:
+    """Sub-folders such as `A/ B/` with their folders by part, also inside `train/`, `test/`."""
+    parts = _part_folders(root) or {None: root}
+    names = sorted({folder.name for part in parts.values() for folder in _folders(part) if _files(folder)})
+    return {
+        name: {part: folder / name for part, folder in parts.items() if (folder / name).is_dir()}
+        for name in names
+    }
+
+
+@contextlib.contextmanager
+def _opening(root: pathlib.Path) -> Iterator[None]:
+    """Turns what the file system refuses into a UserError, and every UserError into one line."""
+    try:
+        yield
+    except UserError as error:
+        # Names in tables may hold line breaks.
+        if len(str(error).splitlines()) > 1:
+            raise UserError(" ".join(str(error).split())) from error
+        raise
+    except OSError as error:
+        reason = error.strerror or error
         raise UserError(
-            f"{root} holds no domains: it needs a sub-folder of images for each, such as A/ and B/"
-        )
-    return _open_domains(root, domains, split)
+            f"{error.filename or root} cannot be read ({reason}): mend it or take it out"
+        ) from error
 
 
 def _folder(path: str | pathlib.Path) -> pathlib.Path:
-    root = pathlib.Path(path).expanduser().resolve()
-    if not root.is_dir():
-        reason = "is a file, not a folder" if root.exists() else "does not exist"
-        raise UserError(f"data folder {path} {reason}: name a folder of images, 'phantom' or 'tfds:NAME'")
     try:
+        root = pathlib.Path(path).expanduser().resolve()
+        if not root.is_dir():
+            reason = "is a file, not a folder" if root.exists() else "does not exist"
+            raise UserError(f"data folder {path} {reason}: name a folder of images, 'phantom' or 'tfds:NAME'")
         empty = not _listing(root)
-    except OSError as error:
-        raise UserError(f"data folder {path} cannot be read ({error.strerror})") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        # Links in a circle and unknown users are RuntimeErrors, names that hold a zero ValueErrors.
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"data folder {path} cannot be read ({reason})") from error
     if empty:
         raise UserError(f"data folder {path} is empty")
     return root
@@ -307,8 +348,24 @@ def _name(path: pathlib.Path) -> str | None:
 
 
 def _is_series(folder: pathlib.Path) -> bool:
-    files = _listing(folder)
-    return bool(files) and files[0].is_file() and formats.format_of(files[0]) == "dicom"
+    first = next((path for path in _listing(folder) if path.is_file()), None)
+    return first is not None and formats.format_of(first) == "dicom"
+
+
+def _is_xml(path: pathlib.Path) -> bool:
+    return path.suffix == ".xml"
+
+
+def _contents(path: pathlib.Path) -> list[pathlib.Path]:
+    """A file, or the files of a series; UserError for what cannot be read, such as a link to nothing."""
+    if path.is_dir():
+        return [file for file in _listing(path) if file.is_file()]
+    if not path.is_file():
+        what = (
+            "a link to nothing" if path.is_symlink() and not path.exists() else "neither a file nor a folder"
+        )
+        raise UserError(f"{path} is {what}: mend it or take it out")
+    return [path]
 
 
 def _without_suffix(name: str) -> str | None:
@@ -344,6 +401,9 @@ def _domains(root: pathlib.Path) -> dict[str, Folders]:
 
 def _open_domains(root: pathlib.Path, domains: Mapping[str, Folders], split: str) -> dict[str, Source]:
     entries = {name: _entries(folders) for name, folders in domains.items()}
+    if _table_path(root) is not None:
+        # Folders may name their subjects alike, but the rows of one table do not.
+        _check_disjoint([e for found in entries.values() for e in found if e.row.get("domain")], root.name)
     parts = {name: _assigned(found, split, name) for name, found in entries.items()}
     if not any(parts.values()):
         raise UserError(_no_records(root, split, [entry for found in entries.values() for entry in found]))
@@ -377,7 +437,9 @@ def _entries(folders: Folders) -> list[_Entry]:
             row = table[id] if table is not None else {}
             files = {field: files[id] for field, files in columns.items()}
             named = row.get("split", "").strip().lower() or None
-            entries.append(_Entry(id, files, _subject(id, row), part or _SPLIT_NAMES.get(named, named), row))
+            subject, known = _subject(id, row)
+            split = part or _SPLIT_NAMES.get(named, named)
+            entries.append(_Entry(id, files, subject, known or bool(row), split, row))
     return entries
 
 
@@ -391,7 +453,8 @@ def _columns(folder: pathlib.Path) -> dict[str, dict[str, pathlib.Path]]:
             raise UserError(
                 f"{folder} holds no images: none of its files ends in {', '.join(formats.SUFFIXES)}"
             )
-        return found
+        singular = {name: _SINGULAR.get(name, name) for name in found}
+        return {name if singular[name] in found else singular[name]: files for name, files in found.items()}
     images = found.pop("images", None) or direct
     columns = {"image": images}
     for name, files in found.items():
@@ -428,19 +491,32 @@ def _table(folder: pathlib.Path) -> Table | None:
         rows = {id: row for id, row in _read_table(beside).items() if row.get("domain") == folder.name}
         if rows:
             return rows
-    lists = {path.stem.lower(): path for path in (folder / "splits").glob("*.txt")}
-    rows = {}
-    for part, path in lists.items():
-        part = _SPLIT_NAMES.get(part, part)
-        if part in SPLITS:
-            rows |= {id: {"split": part} for id in path.read_text(encoding="utf-8", errors="replace").split()}
-    return rows or None
+    return _read_lists(folder / "splits") or None
+
+
+def _read_lists(folder: pathlib.Path) -> Table:
+    """The part of each id that the lists `train.txt`, `validation.txt`, `test.txt` name."""
+    rows: Table = {}
+    for path in sorted(folder.glob("*.txt")):
+        part = _SPLIT_NAMES.get(path.stem.lower(), path.stem.lower())
+        if part not in SPLITS:
+            continue
+        if not path.is_file():
+            raise UserError(f"{path} is not a file: it lists the names of the records of '{part}'")
+        for id in path.read_text(encoding="utf-8", errors="replace").split():
+            if rows.setdefault(id, {"split": part}) != {"split": part}:
+                raise UserError(f"{path} names '{id}', which is in {rows[id]['split']}: keep it in one list")
+    return rows
 
 
 def _table_path(folder: pathlib.Path) -> pathlib.Path | None:
-    if (folder / "split.csv").is_file():
-        return folder / "split.csv"
-    tables = [path for path in sorted(folder.glob("*.csv")) if {"id", "split"} <= set(_read_rows(path)[0])]
+    named = folder / "split.csv"
+    if named.is_file():
+        return named
+    if os.path.lexists(named):
+        raise UserError(f"{named} is not a file: it is the table of the records, mend it or take it out")
+    files = [path for path in sorted(folder.glob("*.csv")) if path.is_file()]
+    tables = [path for path in files if {"id", "split"} <= set(_read_rows(path)[0])]
     if len(tables) > 1:
         names = " and ".join(path.name for path in tables[:2])
         raise UserError(
@@ -475,16 +551,17 @@ def _read_table(path: pathlib.Path) -> Table:
     return table
 
 
-def _subject(id: str, row: Mapping[str, str]) -> str:
+def _subject(id: str, row: Mapping[str, str]) -> tuple[str, bool]:
+    """The subject of a record, and whether a column or the form of the name tells it."""
     columns = [*_SUBJECT_COLUMNS, *(column for column in row if column.endswith("group"))]
     for column in columns:
         if row.get(column):
-            return row[column]
+            return row[column], True
     name = _without_suffix(id) or id
     if bids := re.match(r"sub-[A-Za-z0-9]+", name):
-        return bids[0]
+        return bids[0], True
     numbered = re.fullmatch(r"(.*\d.*)[_-][A-Za-z]*\d+", name)
-    return numbered[1] if numbered else name
+    return (numbered[1], True) if numbered else (name, False)
 
 
 def _assigned(entries: Sequence[_Entry], split: str, name: str) -> list[_Entry]:
@@ -504,12 +581,15 @@ def _assigned(entries: Sequence[_Entry], split: str, name: str) -> list[_Entry]:
 
 
 def _check_disjoint(entries: Iterable[_Entry], name: str) -> None:
-    parts = {}
+    """UserError if a known subject is in two parts."""
+    first: dict[str, _Entry] = {}
     for entry in entries:
-        if parts.setdefault(entry.subject, entry.split) != entry.split and entry.row:
+        other = first.setdefault(entry.subject, entry)
+        if other.split != entry.split and (other.known or entry.known):
+            files = " and ".join(str(next(iter(e.files.values()))) for e in (other, entry))
             raise UserError(
-                f"the table of '{name}' puts subject '{entry.subject}' in {parts[entry.subject]} and in "
-                f"{entry.split}: a subject belongs to one part"
+                f"'{name}' has subject '{entry.subject}' in {other.split} and in {entry.split} ({files}): a "
+                "subject belongs to one part; move one, or name the subjects in a column 'subject' of split.csv"
             )
 
 
@@ -518,7 +598,7 @@ def _class_names(entries: Sequence[_Entry]) -> dict[str, list[str]]:
     names = {}
     if entries and all(entry.row.get("label") for entry in entries):
         names["label"] = sorted({entry.row["label"] for entry in entries}, key=_numbers_first)
-    boxes = [path for entry in entries for path in entry.files.values() if path.suffix == ".xml"]
+    boxes = [path for entry in entries for path in entry.files.values() if _is_xml(path)]
     if boxes:
         names["boxes"] = sorted({name for path in boxes for name in _read_boxes(path)[1]})
     return names
@@ -530,13 +610,16 @@ def _numbers_first(word: str) -> tuple[int, int, str]:
 
 def _read_boxes(path: pathlib.Path) -> tuple[np.ndarray, list[str]]:
     """Boxes `(K, 4)` as (top, left, bottom, right) in the file's pixels, and the K names of their classes."""
+    _contents(path)
     try:
         objects = ElementTree.parse(path).getroot().findall("object")
         corners = [
             [float(o.find("bndbox").findtext(c)) for c in ("ymin", "xmin", "ymax", "xmax")] for o in objects
         ]
         names = [o.findtext("name").strip() for o in objects]
-    except (OSError, ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
+        if not np.isfinite(corners).all():
+            raise ValueError("a corner is not a finite number")
+    except (OSError, ElementTree.ParseError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path} cannot be read as Pascal VOC boxes: {error}") from error
     return np.array(corners, np.float32).reshape(-1, 4), names
 
@@ -556,18 +639,17 @@ def _check_all(files: Mapping[pathlib.Path, str]) -> dict[pathlib.Path, _Content
 
 def _stamp(path: pathlib.Path) -> tuple[int, int]:
     """Size and time of change of a file, or of the files of a series."""
-    files = [path] if path.is_file() else _listing(path)
     try:
-        stats = [file.stat() for file in files]
+        stats = [file.stat() for file in _contents(path)]
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+        raise UserError(f"{path} cannot be read ({error.strerror}): mend it or take it out") from error
     return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
 
 
 @functools.cache
 def _check(path: pathlib.Path, indexed: bool, size: int, changed: int) -> _Content:
     content = _content_digest(path)
-    if path.suffix == ".xml":
+    if _is_xml(path):
         _read_boxes(path)
         return _Content(path, size, content)
     image = formats.read_image(path, indexed=indexed)
@@ -579,7 +661,7 @@ def _check(path: pathlib.Path, indexed: bool, size: int, changed: int) -> _Conte
 
 def _content_digest(path: pathlib.Path) -> str:
     content = hashlib.sha256()
-    for file in [path] if path.is_file() else _listing(path):
+    for file in _contents(path):
         content.update(file.read_bytes())
     return content.hexdigest()
 
@@ -591,12 +673,25 @@ def _archives(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _open_archive(root: pathlib.Path, archives: Mapping[str, pathlib.Path], split: str) -> Source:
     rows = _table(root) or {}
-    if split in archives:
-        source = ArchiveSource(root.name, archives[split], rows)
-        return source if split != "train" or "validation" in archives else split_validation(source)[0]
-    if split == "validation" and "train" in archives:
-        return split_validation(ArchiveSource(root.name, archives["train"], rows))[1]
+    parts = [part for part in archives if part in (*SPLITS, split)]
+    sources = {part: ArchiveSource(root.name, archives[part], rows) for part in parts}
+    _check_archives(sources, archives)
+    if split in sources:
+        source = sources[split]
+        return source if split != "train" or "validation" in sources else split_validation(source)[0]
+    if split == "validation" and "train" in sources:
+        return split_validation(sources["train"])[1]
     raise UserError(f"{root} has no part '{split}', only {', '.join(sorted(archives))}: add {split}.npz")
+
+
+def _check_archives(sources: Mapping[str, ArchiveSource], archives: Mapping[str, pathlib.Path]) -> None:
+    """UserError if a known subject is in two archives."""
+    for one, other in itertools.combinations(sources, 2):
+        if shared := sources[one].known_subjects & sources[other].known_subjects:
+            raise UserError(
+                f"{archives[one]} and {archives[other]} share {len(shared)} of their subjects, such as "
+                f"'{min(shared)}': a subject belongs to one part; take its records out of one"
+            )
 
 
 @functools.lru_cache(maxsize=8)
@@ -615,9 +710,8 @@ def _load_archive(path: pathlib.Path, size: int, changed: int) -> tuple[dict[str
             f"{path}: images of shape {images.shape} and dtype {images.dtype} cannot be used; "
             "save numbers as (N,H,W), (N,H,W,C) or (N,D,H,W[,C])"
         )
+    _check_columns(path, arrays, len(images))
     for name in arrays.keys() & {"slope", "intercept"}:
-        if arrays[name].shape not in ((), (1,), (len(images),)):
-            raise UserError(f"{path}: '{name}' has {arrays[name].shape} values for {len(images)} images")
         arrays[name] = np.broadcast_to(arrays[name], (len(images),))
     for name, array in arrays.items():
         _check_finite(path, name, array)
@@ -625,6 +719,23 @@ def _load_archive(path: pathlib.Path, size: int, changed: int) -> tuple[dict[str
         if name != "image" and array.ndim > 2 and _is_binary(array):
             arrays[name] = array > 0
     return arrays, digest(size, _content_digest(path))
+
+
+def _check_columns(path: pathlib.Path, arrays: Mapping[str, np.ndarray], count: int) -> None:
+    """Refuses ids, class names, slopes and intercepts that do not fit `count` images."""
+    for name in arrays.keys() & {"slope", "intercept"}:
+        if arrays[name].shape not in ((), (1,), (count,)):
+            raise UserError(f"{path}: '{name}' has {arrays[name].shape} values for {count} images")
+        if arrays[name].dtype.kind not in "iuf":
+            raise UserError(f"{path}: '{name}' is of dtype {arrays[name].dtype}; save numbers")
+    if "ids" in arrays and arrays["ids"].shape != (count,):
+        raise UserError(
+            f"{path}: 'ids' has shape {arrays['ids'].shape} for {count} images; save one for each"
+        )
+    if "class_names" in arrays and arrays["class_names"].ndim != 1:
+        raise UserError(
+            f"{path}: 'class_names' has shape {arrays['class_names'].shape}; save a list of words"
+        )
 
 
 def _check_map(path: pathlib.Path, name: str, array: np.ndarray, images: np.ndarray) -> None:
@@ -645,7 +756,7 @@ def _check_finite(path: pathlib.Path, name: str, array: np.ndarray) -> None:
 
 def _is_binary(array: np.ndarray) -> bool:
     """Whether whole numbers are only 0 and 255, or 0 and 1, as in masks."""
-    if array.dtype.kind not in "iub":
+    if array.dtype.kind not in "iub" or not array.size:
         return False
     return bool(((array == 0) | (array == (255 if array.max() == 255 else 1))).all())
 

@@ -477,6 +477,69 @@ def test_tiff_damage_is_refused(tmp_path):
     refused(path, "differ in size")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "zlib", "rowsperstrip": 64},
+        {"compression": "zlib", "rowsperstrip": 16},
+        {"compression": "lzma", "rowsperstrip": 16, "bigtiff": True},
+        {"compression": "zlib", "tile": (16, 16)},
+        {"compression": "zlib", "tile": (16, 16), "predictor": True},
+        {"rowsperstrip": 16},
+        {"tile": (16, 16)},
+        {"compression": "zlib", "rowsperstrip": 16, "photometric": "rgb", "planarconfig": "separate"},
+        {"compression": "zlib", "tile": (16, 16), "photometric": "rgb", "planarconfig": "separate"},
+    ],
+)
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"ImageLength": 128},
+        {"ImageLength": 80},
+        {"ImageLength": 128, "RowsPerStrip": 128},
+        {"RowsPerStrip": 8},
+    ],
+)
+def test_tiff_of_fewer_strips_or_tiles_than_its_size_needs_is_refused(tmp_path, options, lie):
+    shape = (3, 64, 64) if "photometric" in options else (64, 64)
+    path, pixels = tmp_path / "a.tif", GENERATOR.integers(1, 256, shape).astype(np.uint8)
+    tifffile.imwrite(path, pixels, **options)
+    whole = formats.read_image(path).array
+    np.testing.assert_array_equal(np.moveaxis(whole, -1, 0).squeeze(), pixels)
+    with tifffile.TiffFile(path) as tif:
+        order, tags = tif.byteorder, tif.pages[0].tags
+        fields = [(tags[name].valueoffset, int(tags[name].dtype), lie[name]) for name in lie if name in tags]
+    for place, kind, value in fields:
+        patched(path, place, order + {3: "H", 4: "I", 16: "Q"}[kind], value)
+    if "ImageLength" in lie or (fields and "compression" in options):
+        refused(path, "TIFF" if "compression" in options else "")
+    else:
+        # Plain pixels in one piece are all there, and tiles have no strips.
+        np.testing.assert_array_equal(formats.read_image(path).array, whole)
+
+
+def test_tiff_of_more_strips_than_its_size_needs_is_refused(tmp_path):
+    path, pixels = tmp_path / "a.tif", GENERATOR.integers(1, 256, (64, 64)).astype(np.uint8)
+    for options in ({"rowsperstrip": 16}, {"rowsperstrip": 16, "compression": "zlib"}, {"tile": (16, 16)}):
+        tifffile.imwrite(path, pixels, **options)
+        with tifffile.TiffFile(path) as tif:
+            place = tif.pages[0].tags["ImageLength"].valueoffset
+        patched(path, place, "<H", 32)
+        refused(path, "page 1 of 32 x 64 pixels has", "strips or tiles")
+
+
+def test_tiff_of_packed_bits_is_as_large_as_its_bits(tmp_path):
+    pixels = GENERATOR.integers(0, 2, (33, 21)).astype(bool)
+    for compression in (None, "tiff_adobe_deflate", "group4"):
+        Image.fromarray(pixels).save(tmp_path / "a.tif", compression=compression)
+        np.testing.assert_array_equal(formats.read_image(tmp_path / "a.tif").array[..., 0], pixels * 255)
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        place = tif.pages[0].tags["ImageLength"].valueoffset
+    patched(tmp_path / "a.tif", place, "<H", 66)
+    refused(tmp_path / "a.tif")
+
+
 def test_label_maps_beside_pictures_keep_their_numbers(tmp_path):
     labels = GENERATOR.integers(0, 300, (9, 8))
     pixels = GENERATOR.integers(0, 256, (9, 8, 3)).astype(np.uint8)

@@ -1,5 +1,6 @@
 """DICOM made by pydicom alone: what is read, what is refused, and what a written copy holds."""
 
+import os
 import warnings
 
 import numpy as np
@@ -233,6 +234,86 @@ def test_missing_doubled_and_mixed_slices_are_refused_with_their_positions(tmp_p
     slices(tmp_path / "g")
     dicom(tmp_path / "g" / "aside.dcm", STORED, ImagePositionPatient=[-60, -90, 55])
     refused(tmp_path / "g", "one line")
+
+
+@pytest.mark.parametrize(
+    ("step", "count", "elements", "missing"),
+    [
+        (9.0, 2, {"SpacingBetweenSlices": 3}, True),
+        (6.0, 5, {"SpacingBetweenSlices": 3}, True),
+        (6.0, 5, {"SpacingBetweenSlices": -3}, True),
+        (3.0, 5, {"SpacingBetweenSlices": 1.5, "SliceThickness": None}, True),
+        (6.0, 5, {"SpacingBetweenSlices": 3, "SliceThickness": 2}, True),
+        (3.0, 5, {"SpacingBetweenSlices": 3}, False),
+        (4.0, 5, {"SpacingBetweenSlices": 3, "SliceThickness": None}, False),
+        (1.5, 5, {"SpacingBetweenSlices": 3}, False),
+        (6.0, 5, {"SliceThickness": 3}, False),
+        (6.0, 5, {"SpacingBetweenSlices": 0}, False),
+        # The gap between slices of 5 mm in place of their distance, and a number that slices which touch belie.
+        (6.0, 5, {"SpacingBetweenSlices": 1, "SliceThickness": 5}, False),
+        (3.0, 5, {"SpacingBetweenSlices": 1}, False),
+    ],
+)
+def test_even_steps_that_the_headers_contradict_are_refused(tmp_path, step, count, elements, missing):
+    slices(tmp_path / "in", count, step, **elements)
+    if missing:
+        given = f"{abs(elements['SpacingBetweenSlices']):g} mm"
+        words = f"the step is {step:g} mm", f"SpacingBetweenSlices {given}", f"positions: 40, {40 + step:g}"
+        refused(tmp_path / "in", "missing", *words)
+        return
+    image, _ = round_trip(tmp_path / "in", tmp_path / "out")
+    assert image.spacing == (step, 0.75, 0.5)
+
+
+def test_interleaved_echoes_keep_their_gaps_in_instance_numbers(tmp_path):
+    stored = slices(tmp_path / "in", Modality="MR", RescaleSlope=None, RescaleIntercept=None)
+    for number, path in enumerate(sorted((tmp_path / "in").iterdir())):
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber = 1 + 3 * number
+        dataset.save_as(path)
+    np.testing.assert_array_equal(formats.read_image(tmp_path / "in").array[..., 0], stored)
+
+
+def test_odd_entries_of_a_series_are_named(tmp_path):
+    slices(tmp_path / "in")
+    for entry, make in {
+        "0.dcm": lambda path: path.symlink_to("nowhere"),
+        "9.dcm": lambda path: path.mkdir(),
+        "8.ima": os.mkfifo,
+    }.items():
+        make(tmp_path / "in" / entry)
+        with pytest.raises(UserError, match=rf"in/{entry}: not a file, or a link to nothing"):
+            formats.read_image(tmp_path / "in")
+        (tmp_path / "in" / entry).rename(tmp_path / f"was_{entry}")
+    (tmp_path / "in" / "reports").mkdir()
+    os.mkfifo(tmp_path / "in" / "pipe")
+    assert len(formats.read_image(tmp_path / "in").array) == 5
+
+
+@pytest.mark.parametrize(
+    ("elements", "unit"),
+    [
+        ({}, "HU"),
+        ({"RescaleType": "HU"}, "HU"),
+        ({"RescaleType": "US"}, "raw"),
+        ({"RescaleSlope": None, "RescaleIntercept": None}, "raw"),
+        ({"RescaleIntercept": None}, "raw"),
+        ({"RescaleSlope": ""}, "raw"),
+        ({"Modality": "MR"}, "raw"),
+    ],
+)
+def test_only_a_rescaled_ct_is_in_hounsfield_units(tmp_path, elements, unit):
+    path = dicom(tmp_path / "a.dcm", STORED, **elements)
+    image, _ = round_trip(path, tmp_path / "b.dcm")
+    assert image.unit == unit
+    if elements.get("RescaleSlope", 1) is None:
+        np.testing.assert_array_equal(image.array[..., 0], STORED)
+    formats.write_image(
+        tmp_path / "c.dcm", formats.with_storage(image, np.uint8, "label"), STORED[..., None] % 3
+    )
+    back = formats.read_image(tmp_path / "c.dcm")
+    assert back.unit == "raw"
+    np.testing.assert_array_equal(back.array[..., 0], STORED % 3)
 
 
 def test_a_truncated_slice_is_named(tmp_path):

@@ -85,13 +85,13 @@ def read_image(path: str | pathlib.Path, *, indexed: bool = False, finite: bool 
       UserError: the file is missing, empty, damaged, unsupported, lies about its size, or holds NaN.
     """
     path = pathlib.Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
-    if not path.is_file() and not path.is_dir():
-        raise UserError(f"{path}: neither a file nor a folder")
-    if path.is_file() and path.stat().st_size == 0:
-        raise UserError(f"{path}: an empty file of zero bytes")
     with reading(path, "an image"):
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+        if not path.is_file() and not path.is_dir():
+            raise UserError(f"{path}: neither a file nor a folder")
+        if path.is_file() and path.stat().st_size == 0:
+            raise UserError(f"{path}: an empty file of zero bytes")
         kind = format_of(path)
     if kind is None:
         raise UserError(f"{path}: not a supported image; use one of {', '.join(SUFFIXES)}")

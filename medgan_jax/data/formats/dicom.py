@@ -36,6 +36,8 @@ COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 SAME_PLACE = 1e-3
 # A slice may lie this part of a step away from its even place before one counts as missing.
 UNEVEN = 0.1
+# Even steps of this many times the distance that the headers give leave slices out.
+SKIPPING = 1.5
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
@@ -64,6 +66,7 @@ class _Slice:
     position: np.ndarray | None
     orientation: np.ndarray | None
     spacing: tuple[float, float] | None
+    distance: float | None
     thickness: float | None
 
 
@@ -88,6 +91,8 @@ def _refuse_bomb(content: bytes, path: pathlib.Path) -> None:
 
 
 def _load(path: pathlib.Path) -> Dataset:
+    if not path.is_file():
+        raise UserError(f"{path}: not a file, or a link to nothing; mend it or take it out")
     if not is_dicom(path):
         raise UserError(f"{path}: not a DICOM file (no DICM mark after the preamble), damaged or truncated")
     # A file reserves as much memory as a damaged length claims; bytes in memory give no more than there are.
@@ -209,8 +214,6 @@ def _slices(dataset: Dataset, path: pathlib.Path) -> list[_Slice]:
             raise UserError(f"{path}: its RescaleSlope is 0")
         spacing = get("PixelMeasuresSequence", "PixelSpacing", 2)
         spacing = get("PixelMeasuresSequence", "ImagerPixelSpacing", 2) if spacing is None else spacing
-        thickness = get("PixelMeasuresSequence", "SpacingBetweenSlices", 1)
-        thickness = get("PixelMeasuresSequence", "SliceThickness", 1) if thickness is None else thickness
         slices.append(
             _Slice(
                 name=path.name,
@@ -225,10 +228,16 @@ def _slices(dataset: Dataset, path: pathlib.Path) -> list[_Slice]:
                 spacing=None
                 if spacing is None or spacing.min() <= 0
                 else (float(spacing[0]), float(spacing[1])),
-                thickness=None if thickness is None or thickness[0] <= 0 else float(thickness[0]),
+                distance=_length(get("PixelMeasuresSequence", "SpacingBetweenSlices", 1)),
+                thickness=_length(get("PixelMeasuresSequence", "SliceThickness", 1)),
             )
         )
     return slices
+
+
+def _length(numbers: np.ndarray | None) -> float | None:
+    """A length in millimetres, whose sign may tell an order of slices; None where it is zero or not given."""
+    return None if numbers is None or numbers[0] == 0 else abs(float(numbers[0]))
 
 
 def _label(part: _Slice, path: pathlib.Path) -> str:
@@ -271,6 +280,11 @@ def _ordered(slices: list[_Slice], path: pathlib.Path) -> list[_Slice]:
             f"{path}: slice missing or uneven between {along[index]:g} and {along[index + 1]:g} mm, "
             f"the step is {step:g} mm; positions: {listed}"
         )
+    if distance := _contradicted(slices, step):
+        raise UserError(
+            f"{path}: slices missing, the step is {step:g} mm and SpacingBetweenSlices {distance:g} mm; add "
+            f"them, or take that tag out if it is wrong; positions: {listed}"
+        )
     # A tilted gantry moves slices sideways too, but all by the same step.
     line = np.linspace(places[0], places[-1], len(places))
     if np.abs(places - line).max() > UNEVEN * max(step, 1.0):
@@ -278,11 +292,23 @@ def _ordered(slices: list[_Slice], path: pathlib.Path) -> list[_Slice]:
     return slices
 
 
+def _contradicted(slices: list[_Slice], step: float) -> float | None:
+    """The distance between slices that the headers give, if a step between theirs leaves slices out."""
+    distances = [part.distance for part in slices if part.distance is not None]
+    if not distances or step < SKIPPING * (distance := float(np.median(distances))):
+        return None
+    thickness = float(np.median([part.thickness or 0.0 for part in slices]))
+    # Some programs write the gap between the sides of slices, or another number beside slices that touch.
+    gap = distance < (1 - UNEVEN) * thickness and abs(thickness + distance - step) <= UNEVEN * step
+    touching = step <= (1 + UNEVEN) * thickness
+    return None if gap or touching else distance
+
+
 def _space(slices: list[_Slice], volume: bool) -> tuple[tuple[float, ...] | None, np.ndarray | None]:
     """Spacing in millimetres and the affine (depth, row, column) -> RAS+ of ordered slices."""
     first, last = slices[0], slices[-1]
     placed = first.orientation is not None and first.position is not None
-    step = first.thickness
+    step = first.distance or first.thickness
     if placed:
         rows, columns = first.orientation[3:], first.orientation[:3]
         shift = np.cross(columns, rows) * (step or 1.0)
@@ -304,9 +330,16 @@ def _unit(dataset: Dataset) -> str:
     kind = _attribute(dataset, 0, "PixelValueTransformationSequence", "RescaleType")
     if kind not in (None, "US"):
         return str(kind)
-    if dataset.get("Modality") == "CT" and kind is None:
+    # Only a rescaled CT is in HU; the standard lets it leave the type out.
+    if dataset.get("Modality") == "CT" and kind is None and _is_rescaled(dataset):
         return "HU"
     return str(dataset.Units) if dataset.get("Units") else "raw"
+
+
+def _is_rescaled(dataset: Dataset) -> bool:
+    """Whether the data set gives both a slope and an intercept."""
+    macro = "PixelValueTransformationSequence"
+    return None not in [_attribute(dataset, 0, macro, name) for name in ("RescaleSlope", "RescaleIntercept")]
 
 
 def _limits(dataset: Dataset) -> tuple[int, int] | None:
@@ -379,10 +412,12 @@ def _invert(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 def read(path: pathlib.Path) -> MedicalImage:
     """One DICOM file as (H, W, C), or (D, H, W, C) where it has frames; a folder of a series as (D, H, W, C).
 
-    Slices are sorted along the normal of their plane. Slope and intercept are applied, so CT is in HU.
+    Slices are sorted along the normal of their plane. Slope and intercept are applied, so CT that has them is
+    in HU.
     MONOCHROME1 without a physical unit is inverted, so that larger is brighter; colour comes as RGB.
     """
-    files = series_files(path) if path.is_dir() else [path]
+    with images.reading(path, "DICOM"):
+        files = series_files(path) if path.is_dir() else [path]
     datasets, slices, series = {}, [], {}
     for file in files:
         with images.reading(file, "DICOM"):
@@ -406,10 +441,9 @@ def series_files(folder: pathlib.Path) -> list[pathlib.Path]:
     files = [
         file
         for file in sorted(folder.iterdir())
-        if file.is_file()
-        and not file.name.startswith(".")
+        if not file.name.startswith(".")
         and file.name.upper() != "DICOMDIR"
-        and (file.suffix.lower() in (".dcm", ".ima") or is_dicom(file))
+        and (file.suffix.lower() in (".dcm", ".ima") or (file.is_file() and is_dicom(file)))
     ]
     if not files:
         raise UserError(f"{folder}: holds no DICOM files")
@@ -453,7 +487,7 @@ def _drop_scaling(dataset: Dataset) -> None:
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for item in dataset.get(groups) or []:
             scaled += list(item.get("PixelValueTransformationSequence") or [])
-    # A CT without a rescale type is taken to be in HU, so the type is always said.
+    # A rescaled CT without a type is taken to be in HU, so the type is always said.
     for place in scaled or [dataset]:
         place.RescaleSlope, place.RescaleIntercept, place.RescaleType = 1, 0, "US"
 

@@ -73,8 +73,28 @@ def _count_pages(path: pathlib.Path) -> int:
     return len(seen)
 
 
+def _check_segments(page: tifffile.TiffPage, number: int, path: pathlib.Path) -> None:
+    """As many strips or tiles as the size of the page asks for: missing ones would be read as zeros."""
+    # The list of a page is cut to what it needs, its tag is not; pages like the first may come without tags.
+    tags = getattr(page, "tags", {})
+    tag = tags.get("TileOffsets") or tags.get("StripOffsets")
+    given = len(page.dataoffsets) if tag is None else tag.count
+    # Plain pixels in one piece fill the page, whatever is said of its strips.
+    needed = len(page.dataoffsets) if page.is_contiguous else math.prod(page.chunked)
+    if given != needed:
+        raise UserError(
+            f"{path}: damaged TIFF, page {number} of {page.imagelength} x {page.imagewidth} pixels has {given} "
+            f"of {needed} strips or tiles; get a whole copy"
+        )
+
+
+def _plain_bytes(page: tifffile.TiffPage) -> int:
+    """What the pixels of a page take in the file if they are not compressed; single bits are packed."""
+    return -(-page.nbytes // 8) if page.bitspersample == 1 else page.nbytes
+
+
 def _check_pages(tif: tifffile.TiffFile, pages: int, path: pathlib.Path) -> None:
-    """Every strip and tile lies in the file, and what the pages claim fits what they hold."""
+    """Every strip and tile is there and lies in the file, and what the pages claim fits what they hold."""
     size = path.stat().st_size
     if len(tif.pages) != pages:
         raise UserError(f"{path}: damaged TIFF, {len(tif.pages)} of {pages} pages can be read")
@@ -83,11 +103,12 @@ def _check_pages(tif: tifffile.TiffFile, pages: int, path: pathlib.Path) -> None
         segments = list(zip(page.dataoffsets, page.databytecounts, strict=True))
         if not segments or any(count <= 0 or offset + count > size for offset, count in segments):
             raise UserError(f"{path}: truncated or damaged TIFF, the pixels of page {number} leave the file")
+        _check_segments(page, number, path)
         held = sum(count for _, count in segments)
         images.refuse_pixels(path, page.imagelength, page.imagewidth)
-        images.refuse_size(
-            path, page.nbytes, held if page.compression == NO_COMPRESSION else held * CODEC_RATIO
-        )
+        if page.compression == NO_COMPRESSION:
+            images.refuse_size(path, _plain_bytes(page), held)
+        images.refuse_size(path, page.nbytes, held * CODEC_RATIO)
         total += page.nbytes
     images.refuse_size(path, total, images.MAXIMUM_BYTES)
 
