@@ -414,7 +414,11 @@ def _list_data(argv: list[str]) -> None:
     asked = argv[0] if argv and not argv[0].startswith("-") else None
     description = (
         "Data sets that `data prepare` makes; `data list NAME` shows one of them and what it needs by hand, "
-        "`data list FOLDER` what a folder holds. TFDS' own can be prepared by their names, too."
+        "`data list FOLDER` what a folder holds and which experiments can use it. Its anatomy and modality are "
+        'those of `about.json` in it, {"anatomy": "...", "modality": "..."}; or of DICOM headers; or what the '
+        "first heading of its README.md names, or the row on the folder in a table, with such columns, of the "
+        "README.md beside it; or CT where values are Hounsfield units; and otherwise not stated. TFDS' own sets "
+        "can be prepared by their names, too."
     )
     arguments = parse(
         DataListArguments(),
@@ -448,13 +452,29 @@ def _show_data(name: str, *, as_json: bool) -> None:
     if as_json:
         _print_json(dataclasses.asdict(facts))
         return
-    print(f"{facts.name}: {', '.join(f'{field} ({size})' for field, size in facts.fields.items())}")
-    for part, counts in facts.parts.items():
-        print(f"  {part}: {counts['records']} records of {counts['subjects']} subjects")
+    print("\n".join(_folder_lines(facts)))
+
+
+def _folder_lines(facts: Any) -> list[str]:
+    """`data_sets.FolderFacts` in words."""
+    parts = facts.parts.items()
+    planned = "; ".join(f"{id} {how}".strip() for id, how in facts.planned.items())
+    lines = [
+        f"{facts.name}: {', '.join(f'{field} ({size})' for field, size in facts.fields.items())}",
+        f"  anatomy: {facts.anatomy}",
+        f"  modality: {facts.modality}",
+        *(f"  {part}: {counts['records']} records of {counts['subjects']} subjects" for part, counts in parts),
+    ]
     for title, words in (("domains", facts.domains), ("classes", facts.class_names)):
         if words:
-            print(f"  {title}: {', '.join(words)}")
-    print(f"  experiments: {', '.join(facts.experiments) or 'none declares that it takes this'}")
+            lines.append(f"  {title}: {', '.join(words)}")
+    lines.append(f"  experiments, sizes aside: {', '.join(facts.experiments) or 'none declares that it takes this'}")
+    if not facts.alike:
+        lines.append("  most experiments take images of one size, in two dimensions square: crop or pad these first")
+    if facts.otherwise:
+        hows = "; ".join(f"{id} {how}" for id, how in facts.otherwise.items())
+        lines.append(f"  with a map of another name (NAME: {', '.join(facts.maps)}): {hows}")
+    return [*lines, f"  `reproduce real` runs on it: {planned}"] if planned else lines
 
 
 def _prepare_data(argv: list[str]) -> None:

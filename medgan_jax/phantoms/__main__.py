@@ -2,10 +2,12 @@
 
 Every module here with a function `sheet(keys) -> {title: images}` is one NAME; without NAME they are listed.
 Images are `(B, H, W)` or `(B, H, W, 3)` in [0, 1], a row of the sheet each, with their titles. Real images
-from `--folder` stand below, if one is named, to be compared by eye.
+from `--folder` stand below, if one is named, to be compared by eye: the images of its training part, whatever
+layout and format that has (see `data.folders`), or else the pictures somewhere in it.
 """
 
 import argparse
+import contextlib
 import importlib
 import pathlib
 import pkgutil
@@ -16,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from medgan_jax import phantoms
+from medgan_jax.data.sources import Record, Source, open_domains, open_folder
 from medgan_jax.errors import UserError
 
 TITLE_HEIGHT = 14
@@ -53,22 +56,66 @@ def _picture(image: np.ndarray, size: int) -> Image.Image:
 
 
 def read_folder(folder: pathlib.Path, number: int) -> list[np.ndarray]:
-    """`number` pictures under `folder`, evenly spread over their sorted paths, in [0, 1]."""
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
-    if not paths:
-        raise UserError(f"'{folder}' holds no pictures; name a folder of PNG, JPEG or TIFF files")
-    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(number, len(paths))).astype(int)]
-    return [_levels(path) for path in chosen]
+    """`number` images of `folder` in [0, 1], evenly spread over its training part, or else over its pictures.
+
+    Raises UserError, as `open_folder` does, where the folder has neither; says so where it shows pictures.
+    """
+    try:
+        sources = _sources(folder)
+    except UserError as error:
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+        if not paths:
+            raise
+        print(f"shown are {len(paths)} pictures, since this is no data source: {error}", file=sys.stderr)
+        return [shown(_picture_file(paths[index])) for index in _spread(len(paths), number)]
+    places = [(source, index) for source in sources for index in range(len(source))]
+    return [shown(_image(places[place][0][places[place][1]])) for place in _spread(len(places), number)]
 
 
-def _levels(path: pathlib.Path) -> np.ndarray:
+def _sources(folder: pathlib.Path) -> list[Source]:
+    """The training part of a folder, by domain where its domains do not pair."""
+    try:
+        return [open_folder(folder, split="train")]
+    except UserError:
+        with contextlib.suppress(UserError):
+            return list(open_domains(folder, split="train").values())
+        raise
+
+
+def _spread(count: int, number: int) -> list[int]:
+    return np.linspace(0, count - 1, min(number, count)).astype(int).tolist()
+
+
+def _image(record: Record) -> np.ndarray:
+    """The image of a record; of paired domains, which have no 'image', the first."""
+    return record["image"] if "image" in record else next(iter(record.values()))
+
+
+def _picture_file(path: pathlib.Path) -> np.ndarray:
+    """(H, W, C)."""
     try:
         with Image.open(path) as image:
             levels = np.asarray(image, np.float32)
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' cannot be read as a picture: {error}") from error
-    # Pictures of 16 bits have no known window; theirs is shown whole.
-    return (levels - levels.min()) / max(np.ptp(levels), 1) if levels.max() > 255 else levels / 255
+    return levels[..., None] if levels.ndim == 2 else levels
+
+
+def shown(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C), or the middle slice of a volume (D, H, W, C), as (H, W) or in colour, in [0, 1].
+
+    Images that go below -500 are taken for Hounsfield units and shown from -1000 to 1000; others from their
+    smallest to their largest value. An opaque fourth channel is left out; of other channels the first is
+    shown.
+    """
+    image = np.asarray(image, np.float32)
+    image = image[len(image) // 2] if image.ndim == 4 else image
+    if image.shape[-1] == 4 and np.ptp(image[..., 3]) == 0:
+        image = image[..., :3]
+    image = image if image.shape[-1] == 3 else image[..., 0]
+    if image.min() < -500:
+        return np.clip((image + 1000) / 2000, 0, 1)
+    return (image - image.min()) / max(np.ptp(image), np.finfo(np.float32).tiny)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,7 +123,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m medgan_jax.phantoms", description="Contact sheets.")
     parser.add_argument("name", nargs="?", help="phantom; without it the names are listed")
     parser.add_argument("--output", type=pathlib.Path, help="PNG file to write")
-    parser.add_argument("--folder", type=pathlib.Path, help="folder of real pictures to show below")
+    folder = "real images to show below: a folder as --data.source takes it, or of any pictures"
+    parser.add_argument("--folder", type=pathlib.Path, help=folder)
     parser.add_argument("--columns", type=int, default=6, help="subjects in a row")
     parser.add_argument("--size", type=int, default=160, help="side of a picture on the sheet, in pixels")
     parser.add_argument("--seed", type=int, default=0)

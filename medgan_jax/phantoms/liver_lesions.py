@@ -104,12 +104,12 @@ def _ranks(pattern: jax.Array, inside: jax.Array) -> jax.Array:
     return jnp.where(inside, share, 0.5)
 
 
-def _task(first: int, second: int):
-    """Whether a lesion is of the second of two classes."""
+def _task(first: int, second: int, **options):
+    """Whether a lesion is of the second of two classes; options: of `liver_lesion_patch`."""
 
     def draw(key: jax.Array) -> dict[str, jax.Array]:
         target = jax.random.bernoulli(jax.random.fold_in(key, 1))
-        drawn = liver_lesion_patch(key, jnp.where(target, second, first))
+        drawn = liver_lesion_patch(key, jnp.where(target, second, first), **options)
         return {"input": windowed(drawn["image"], 85, 250), "target": target.astype(jnp.float32)}
 
     return draw
@@ -118,7 +118,8 @@ def _task(first: int, second: int):
 TASKS = (
     Task("liver_lesions_cyst_metastasis", "classification", _task(CYST, METASTASIS)),
     Task("liver_lesions_metastasis_haemangioma", "classification", _task(METASTASIS, HAEMANGIOMA)),
-    Task("liver_lesions_cyst_haemangioma", "classification", _task(CYST, HAEMANGIOMA)),
+    # With 12 HU of noise the network stays at an AUC of 0.77.
+    Task("liver_lesions_cyst_haemangioma", "classification", _task(CYST, HAEMANGIOMA, noise=7.0)),
 )
 
 

@@ -5,6 +5,9 @@ import functools
 import importlib
 import io
 import json
+import pathlib
+import platform
+import subprocess
 import sys
 
 import jax
@@ -12,20 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 
 from medgan_jax.cli import main
-from medgan_jax.data import catalogue
+from medgan_jax.data import catalogue, phantom_records
 from medgan_jax.data.builders import mr_head_kspace
 from medgan_jax.data.needs import declared
 from medgan_jax.data.phantom_records import SEED, shapes
 from medgan_jax.data.phantom_sets import DRAWN, KNOWN, phantom_sets
-from medgan_jax.data.pipeline import Data, Stream, train_batches
+from medgan_jax.data.pipeline import Data, Stream, evaluation_batches, train_batches
 from medgan_jax.data.prepared import PreparedSource, find_builder, open_prepared, prepare_builder
-from medgan_jax.data.sources import SPLITS, PhantomSource, open_source
+from medgan_jax.data.record_files import PlainWriter
+from medgan_jax.data.sources import SPLITS, PhantomSource, joined, mapped, open_source, subset
 from medgan_jax.errors import UserError
 from medgan_jax.review import data_sets
 from medgan_jax.review.catalogue import entries, methods
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class TinyHeadKspace(mr_head_kspace.MrHeadKspace):
@@ -34,7 +41,7 @@ class TinyHeadKspace(mr_head_kspace.MrHeadKspace):
     BUILDER_CONFIGS = [  # noqa: RUF012
         mr_head_kspace.HeadKspaceConfig(name="tiny", kind="radial", size=32, train=12, validation=2, test=3)
     ]
-    DEFAULT_CONFIG_NAME = "tiny"
+    DEFAULT_BUILDER_CONFIG_NAME = "tiny"
 
 
 def stand_in(key, size):
@@ -53,7 +60,7 @@ def prepared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mr_head_kspace, "head_slice", stand_in)
         folder = catalogue.prepare("tiny_head_kspace", directory)
-    assert folder == directory / "tiny_head_kspace/tiny/1.1.0"
+    assert folder == directory / "tiny_head_kspace/tiny/1.2.0"
     return directory
 
 
@@ -94,6 +101,85 @@ def test_batches_from_a_prepared_set(prepared):
     source = open_prepared("tiny_head_kspace", split="train", directory=prepared)
     batch = next(train_batches(Data(Stream(source, 4, fields=("image", "kspace"))), seed=0))
     assert batch["kspace"].shape == (4, 32, 32, 2)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Shapes of the numbers that were decoded since, in order."""
+    shapes, decode = [], tfds.features.Tensor.decode_example_np
+
+    def noting(feature, example):
+        if feature.np_dtype == np.float32:
+            shapes.append(feature.shape)
+        return decode(feature, example)
+
+    monkeypatch.setattr(tfds.features.Tensor, "decode_example_np", noting)
+    return shapes
+
+
+def test_fields_that_are_not_wanted_are_not_decoded(prepared, decoded):
+    whole = open_prepared("tiny_head_kspace", split="train", directory=prepared)
+    images = subset(whole, [4, 2]).with_fields(("image",))
+    record, expected = images[1], whole[2]
+    assert record.keys() == {"image", "id", "subject"} and record["id"] == expected["id"]
+    np.testing.assert_array_equal(record["image"], expected["image"])
+    assert images.fingerprint == subset(whole, [4, 2]).fingerprint
+    decoded.clear()
+    images[0]
+    assert decoded == [(32, 32, 1)]
+    joined({"A": whole, "B": whole})[0]
+    assert decoded == 3 * [(32, 32, 1)]
+
+
+def test_a_function_of_records_gets_them_whole(prepared):
+    source = open_prepared("tiny_head_kspace", split="test", directory=prepared)
+    half = mapped(source, lambda record: record | {"half": record["complex"] / 2}).with_fields(("half",))
+    assert half[0].keys() == source[0].keys() | {"half"}
+
+
+@pytest.mark.parametrize(("augment", "whole_records"), [(None, 1), (lambda record, random: record, 12)])
+def test_batches_of_some_fields_decode_those_unless_records_are_augmented(
+    prepared, decoded, augment, whole_records
+):
+    source = open_prepared("tiny_head_kspace", split="train", directory=prepared)
+    batches = train_batches(Data(Stream(source, 6, augment), fields=("image",)), seed=0, threads=0)
+    for _ in range(2):
+        assert next(batches).keys() == {"image"}
+    # One record is read as a whole beforehand, to name what it lacks; each has two fields of two channels.
+    assert decoded.count((32, 32, 2)) == 2 * whole_records
+
+
+def test_evaluation_batches_of_some_fields_decode_those(prepared, decoded):
+    source = open_prepared("tiny_head_kspace", split="test", directory=prepared)
+    (batch, count), = evaluation_batches(source, 4, fields=("kspace",), threads=0)
+    assert batch.keys() == {"kspace"} and count == 3
+    assert decoded.count((32, 32, 1)) == 1
+
+
+READS_LARGE_RECORDS = """
+import resource, sys
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from medgan_jax.data.prepared import keep_freed_memory
+
+records = ArrayRecordDataSource(sys.argv[1])
+keep_freed_memory()
+for number in range(5):
+    records[number]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for number in range(20):
+    records[number]
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives memory back")
+def test_the_memory_of_a_record_is_used_for_the_next(tmp_path):
+    file = tmp_path / "large.array_record"
+    PlainWriter("array_record").write(file, ((number, bytes(10**6)) for number in range(20)))
+    command = [sys.executable, "-c", READS_LARGE_RECORDS, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    # A record has 244 pages, in three buffers.
+    assert float(done.stdout) < 60, done.stderr[-2000:]
 
 
 def test_preparing_again_does_nothing(prepared):
@@ -164,6 +250,13 @@ def test_what_is_not_there_is_one_line(tmp_path, name, message):
     assert "\n" not in str(error.value)
 
 
+def test_an_earlier_version_is_named_where_it_lies(tmp_path):
+    (tmp_path / "mr_head_kspace/gaussian1d_30/1.1.0").mkdir(parents=True)
+    (tmp_path / "mr_head_kspace/gaussian1d_30/1.1.0/dataset_info.json").write_text("{}")
+    with pytest.raises(UserError, match=r"1\.2\.0 \(version 1\.1\.0, which is there, is stored otherwise\): run"):
+        open_prepared("mr_head_kspace/gaussian1d_30", split="train", directory=tmp_path)
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="toy_scans cannot be prepared"):
@@ -189,12 +282,11 @@ def test_every_set_of_the_review_has_a_status():
     builders = {row.name for row in data_sets.available()}
     for row in rows:
         assert row.status and (not row.set or row.set in builders)
-        # What cannot be fetched has something in its place.
+        # What cannot be fetched has something in its place, by the name that `data prepare` takes.
         assert row.set or row.stand_in
-        known = {"phantoms", *(f"phantoms/{module}" for module in KNOWN)}
-        assert all(
-            other in builders or any(other.startswith(prefix) for prefix in known) for other in row.stand_in
-        )
+        assert set(row.stand_in) <= builders | {f"phantoms/{form}" for form in phantom_sets()}, row.name
+        # No one phantom stands for sets of several methods under one name.
+        assert ("phantoms" in row.stand_in) == ("each experiment draws its own phantom" in row.note)
 
 
 def test_experiments_of_a_set_are_those_that_declare_its_fields():
@@ -221,6 +313,11 @@ def test_what_a_folder_holds(tmp_path):
     with pytest.raises(UserError, match="no data set here is called 'drives'"):
         data_sets.describe("drives")
     assert any("datasets.zip" in line for line in data_sets.describe("drive"))
+    lines = data_sets.describe("phantoms/obstetric")
+    assert len(lines) == 3 and lines[0].startswith("fetal_frame_256: fetal head; ultrasound; ")
+    assert data_sets.describe("phantoms/fetal_frame_64") == [lines[2]]
+    with pytest.raises(UserError, match="no phantom is called 'obstetrics'"):
+        data_sets.describe("phantoms/obstetrics")
 
 
 def small(key, size):
@@ -250,12 +347,68 @@ def test_phantoms_are_built_as_they_are_drawn(tmp_path, monkeypatch):
     np.testing.assert_array_equal(record["label"][..., 0], expected["labels"])
     assert record["nodule_mask"].shape == (8, 8, 1) and record["level"] == expected["level"]
     assert sources[0].shapes("image") == [(8, 8, 1)] * 10
+    assert {name: array.dtype.name for name, array in record.items() if not isinstance(array, str)} == {
+        "image": "float32", "label": "int32", "nodule_mask": "int32", "level": "float32"
+    }  # fmt: skip
+    stored = builder.info.features
+    assert stored["label"].np_dtype == stored["nodule_mask"].np_dtype == np.uint8
+    file, = tmp_path.rglob("*train.array_record*")
+    assert {"group_size:1", "uncompressed"} <= set(ArrayRecordReader(str(file)).writer_options_string().split(","))
+
+
+def test_class_numbers_that_a_byte_does_not_hold_are_refused(tmp_path, monkeypatch):
+    def crowded(key, size):
+        return small(key, size) | {"labels": jnp.full((size, size), 256)}
+
+    made = dataclasses.replace(phantom_sets()["oct_patch_64"], name="crowded_8")
+    monkeypatch.setattr(type(made), "generate", functools.partial(crowded, size=8))
+    with pytest.raises(UserError, match="crowded_8 has numbers in 'labels' that uint8 does not hold"):
+        phantom_records.draw(made, "train", 0)
+
+
+def test_a_set_without_a_configuration_is_its_default():
+    names = {name: find_builder(name).builder_config.name for name in ("phantoms", "mr_head_kspace")}
+    assert names == {"phantoms": "head_slice_t1_256", "mr_head_kspace": "gaussian1d_30"}
 
 
 def test_phantoms_are_found_by_their_names():
     found = phantom_sets()
     assert {"head_slice_t1_256", "oct_patch_64", "chest_xray_128", "fundus_image_256"} <= found.keys()
     assert all(callable(one.generate) and one.known.anatomy for one in found.values())
+    assert {one.module for one in found.values()} == KNOWN.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "keywords"),
+    [
+        ("abdomen_slice_mr_256", "abdomen", {"modality": "mr"}),
+        ("abdomen_volume_pet_64", "abdomen", {"modality": "pet"}),
+        ("cardiac_slice_ct_128", "cardiac", {"modality": "ct"}),
+        ("cardiac_slice_late_enhancement_128", "cardiac", {"modality": "late_enhancement", "infarct": True}),
+        ("head_study_flair_256", "head_study", {"modalities": ("flair",)}),
+        ("head_study_second_scanner_256", "head_study", {"second_scanner": True}),
+        ("head_volume_second_scanner_64", "head_volume", {"second_scanner": True}),
+        ("head_effect_healthy_128", "head_study", {"subtype": 0}),
+        ("head_effect_behind_128", "head_study", {"subtype": 2}),
+        ("chest_ct_slice_nodules_256", "chest_ct", {"nodules": True}),
+        ("tissue_patch_scanner_b_64", "tissue", {"scanner": "B"}),
+        ("fetal_frame_256", "obstetric", {"shape": (256, 256)}),
+    ],
+)
+def test_variants_of_phantoms_are_sets_of_their_own(name, module, keywords):
+    one = phantom_sets()[name]
+    assert one.module == module and keywords.items() <= dict(one.keywords).items()
+    # Late enhancement is no cine, and a function without the keyword has no such variant.
+    assert {"cardiac_cine_late_enhancement_64", "head_effect_64", "head_effect_flair_64"}.isdisjoint(phantom_sets())
+
+
+def test_phantoms_with_several_keys_draw_another_subject_in_every_record():
+    made = dataclasses.replace(phantom_sets()["fetal_frame_64"], counts=(3, 0, 0))
+    records = [record for _, record in phantom_records.draw(made, "train", 0)]
+    assert records[0]["image"].shape == (64, 64, 1) and len(records) == 3
+    # Places of the landmarks belong to the subject, the pose to its frame.
+    for field in ("landmark_places", "pose", "image"):
+        assert len({record[field].tobytes() for record in records}) == 3, field
 
 
 def test_what_phantoms_draw_is_listed_as_it_is():
@@ -269,7 +422,9 @@ def test_what_phantoms_draw_is_listed_as_it_is():
         else:
             shape = fields["image"].shape
             assert (len(shape) - 1, shape[-1]) == (listed.rank, listed.channels), function
+        assert ("label" in listed.maps) == ("label" in fields and fields["label"].shape != ()), function
     rows = {row.configuration: row for row in data_sets.available() if row.name == "phantoms"}
+    assert "cgan" in rows["liver_lesion_patch_..."].experiments and "cgan" not in rows["head_slice_..."].experiments
     assert "dagan" in rows["head_slice_..."].experiments and "label" in rows["spine_volume_..."].targets
 
 
