@@ -16,6 +16,8 @@ SEED = 0
 CHUNK = 8
 _SINGULAR = {"labels": "label", "masks": "mask"}
 _TYPES = {"b": np.uint8, "i": np.int32, "u": np.int32, "f": np.float32}
+# Maps of classes: few of them, so that a byte holds their numbers. Instances may be more.
+_CLASSES = np.uint8
 
 
 @functools.cache
@@ -26,10 +28,15 @@ def shapes(phantom: PhantomSet) -> Mapping[str, jax.ShapeDtypeStruct]:
     spatial = _spatial(drawn)
     return {
         _SINGULAR.get(name, name): jax.ShapeDtypeStruct(
-            (*array.shape, 1) if array.shape == spatial else array.shape, _TYPES[np.dtype(array.dtype).kind]
+            (*array.shape, 1) if array.shape == spatial else array.shape, _type(name, array)
         )
         for name, array in drawn.items()
     }
+
+
+def _type(name: str, array: jax.ShapeDtypeStruct) -> type:
+    kind = np.dtype(array.dtype).kind
+    return _CLASSES if kind in "iu" and array.shape and name.endswith("labels") else _TYPES[kind]
 
 
 def _spatial(drawn: Mapping[str, jax.ShapeDtypeStruct]) -> tuple[int, ...] | None:
@@ -60,5 +67,8 @@ def _stored(phantom: PhantomSet, record: Mapping[str, Any]) -> tuple[str, dict[s
         if not np.isfinite(array).all():
             raise UserError(f"the phantom {phantom.name} has NaN or infinity in '{name}' of {record['id']}")
         shape = declared[_SINGULAR.get(name, name)]
-        stored[_SINGULAR.get(name, name)] = array.astype(shape.dtype).reshape(shape.shape)
+        kept = array.astype(shape.dtype)
+        if array.dtype.kind != "f" and (kept != array).any():
+            raise UserError(f"the phantom {phantom.name} has numbers in '{name}' that {shape.dtype} does not hold")
+        stored[_SINGULAR.get(name, name)] = kept.reshape(shape.shape)
     return record["id"], stored

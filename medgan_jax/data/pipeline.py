@@ -34,7 +34,8 @@ class Stream:
 
     batch_size: rows of the global batch, over all hosts. augment: (record, generator) -> record, on the host;
     it gets the whole record and must not write into its arrays. fields: the record's arrays that a batch
-    holds; None takes `Data.fields`, and all arrays where that is None too.
+    holds; None takes `Data.fields`, and all arrays where that is None too. Without `augment` nothing else is
+    decoded of a prepared set.
     """
 
     source: Source
@@ -88,6 +89,8 @@ def train_batches(
             return (start_step * repeats + batch) * size + host_index * rows + row
 
         fields = _choose_fields(stream.source, stream.fields or data.fields, stream.augment is not None)
+        if stream.augment is None:
+            stream = dataclasses.replace(stream, source=_narrowed(stream.source, fields))
         if stream.augment is None and getattr(stream.source, "in_memory", False):
             reader = _gathered(_order(name, stream, seed), position)
         else:
@@ -115,6 +118,8 @@ def evaluation_batches(
     Raises UserError like `train_batches`.
     """
     rows = _rows_per_host("", Stream(source, batch_size), host_count)
+    fields = _choose_fields(source, fields, False)
+    source = _narrowed(source, fields)
     size, batches = len(source), -(-len(source) // batch_size)
 
     def position(index: int) -> int:
@@ -123,7 +128,7 @@ def evaluation_batches(
 
     reader = _reader(grain.MapDataset.source(source), position, batches * rows, threads, lookahead * rows)
     counts = [min(batch_size, size - start) for start in range(0, size, batch_size)]
-    return zip(_stacked(reader, rows, 1, _choose_fields(source, fields, False)), counts, strict=False)
+    return zip(_stacked(reader, rows, 1, fields), counts, strict=False)
 
 
 class Prefetch:
@@ -280,6 +285,11 @@ def _choose_fields(source: Source, fields: tuple[str, ...] | None, augmented: bo
             if source.shapes(field) is not None:
                 common_shape(source, field)
     return fields
+
+
+def _narrowed(source: Source, fields: tuple[str, ...] | None) -> Source:
+    """The source without the cost of decoding what no batch holds."""
+    return source if fields is None else source.with_fields(fields)
 
 
 def _pick(record: Record, fields: tuple[str, ...] | None) -> dict[str, np.ndarray]:

@@ -1,52 +1,62 @@
 """Sources from TFDS data sets that were prepared as array_record files, read without TensorFlow."""
 
 import contextlib
+import copy
 import difflib
 import functools
 import importlib
+import itertools
 import json
 import logging
 import pathlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from medgan_jax.data import builders
+from medgan_jax.data.folders import SPLITS
 from medgan_jax.data.records import Record, Records, Source, digest, split_validation
 from medgan_jax.errors import UserError
 
 FILE_FORMAT = "array_record"
 # What is known of the records without reading them, beside their files.
 INDEX = "records.json"
+# Bytes; above the size of any record that is read often, and below the 32 MiB that glibc heeds.
+_LARGE_BLOCK = 24 << 20
 
 
 class PreparedSource(Records):
     """One split of a prepared TFDS data set.
 
     Images (the feature 'image' and those of type Image) are float32, other whole numbers int32, texts str;
-    nested features are named 'outer/inner'. Features 'subject' and 'id' name the records; without them each
-    is its own subject. A feature 'given' lists the features that a record has; its others are left out. The
-    fingerprint covers the version, the files' names and sizes, and the numbers of records, not the files'
-    contents, which may be too large to read at every start.
+    nested features are named 'outer/inner'. Arrays may be read-only. Features 'subject' and 'id' name the
+    records; without them each is its own subject. A feature 'given' lists the features that a record has; its
+    others are left out. The fingerprint covers the version, the files' names and sizes, and the numbers of
+    records, not the files' contents, which may be too large to read at every start.
+
+    index: ids, subjects and shapes of its records, where they were read before.
     """
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, index: Mapping[str, Any] | None = None):
+        keep_freed_memory()
         self._features = dict(builder.info.features.items())
-        self._data = builder.as_data_source(split)
+        self._decoder = builder.info.features
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._data = builder.as_data_source(split, deserialize_method=raw)
         info = builder.info.splits[split]
         shards = [(path.name, path.stat().length) for path in info.filepaths]
         self.fingerprint = digest(builder.info.full_name, split, list(info.shard_lengths), shards)
-        index = _read_index(builder, split) or _index(builder, split)
+        index = index or _known(builder, split)
         label = self._features.get("label")
         class_names = (isinstance(label, tfds.features.ClassLabel) and label.names) or ()
         super().__init__(_resolved_name(builder), index["ids"], index["subjects"], class_names=class_names)
         self._shapes = index.get("shapes", {})
 
     def read(self, index: int) -> Record:
-        values = self._data[index]
+        values = self._decoder.deserialize_example_np(self._data[index])
         given = values.pop("given", None)
         if given is not None:
             kept = given.decode().split(",")
@@ -56,6 +66,14 @@ class PreparedSource(Records):
     def shapes(self, field: str) -> list[tuple[int, ...]] | None:
         known = self._shapes.get(field)
         return known and [tuple(shape) for shape in known]
+
+    def with_fields(self, fields: Sequence[str]) -> Source:
+        """The same records with no other features than those of `fields`, which alone are decoded."""
+        wanted = {"given", *(field.partition("/")[0] for field in fields)}
+        features = {name: feature for name, feature in self._features.items() if name in wanted}
+        narrowed = copy.copy(self)
+        narrowed._decoder = tfds.features.FeaturesDict(features)
+        return narrowed
 
     def _converted(
         self, values: Mapping[str, Any], features: Mapping[str, Any], outer: str = ""
@@ -71,7 +89,22 @@ class PreparedSource(Records):
                 is_label = isinstance(feature, tfds.features.LabeledImage)
                 is_image = name == "image" or (isinstance(feature, tfds.features.Image) and not is_label)
                 is_float = is_image or array.dtype.kind == "f"
-                yield outer + name, array.astype(np.float32 if is_float else np.int32)
+                yield outer + name, array.astype(np.float32 if is_float else np.int32, copy=False)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Lets the C library reuse the memory of records, which it gives back to the system otherwise.
+
+    glibc keeps free blocks up to the size of the largest one that has been freed. Asking the system for the
+    buffers of every record anew takes longer than reading it.
+    """
+    np.empty(_LARGE_BLOCK, np.uint8)
+
+
+def _known(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any]:
+    """Ids and subjects of the records of a split, and shapes where they were noted."""
+    return _read_index(builder, split) or _index(builder, split)
 
 
 def _index(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, list]:
@@ -108,12 +141,18 @@ def _write_index(builder: tfds.core.DatasetBuilder) -> None:
 
 def _read_index(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, Any] | None:
     """The notes, unless there are none or they are of other files."""
+    path = pathlib.Path(builder.data_path) / INDEX
     try:
-        found = json.loads((pathlib.Path(builder.data_path) / INDEX).read_text("utf-8"))[split]
+        found = _parsed(path, path.stat().st_mtime_ns)[split]
         matches = found["lengths"] == list(builder.info.splits[split].shard_lengths)
         return found if matches and len(found["ids"]) == sum(found["lengths"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(path: pathlib.Path, changed: int) -> Any:
+    return json.loads(path.read_text("utf-8"))
 
 
 def open_prepared(name: str, *, split: str, directory: str | pathlib.Path | None = None) -> Source:
@@ -121,17 +160,32 @@ def open_prepared(name: str, *, split: str, directory: str | pathlib.Path | None
 
     Without a validation split, a fifth of the training subjects validates (`records.split_validation`).
     directory: where TFDS keeps its data; None is its own default. Raises UserError, with the command that
-    prepares the set, if it is not there.
+    prepares the set, if it is not there, and if the feature 'subject' is the same in two of the parts.
     """
     builder = find_builder(name, directory)
     _check_prepared(builder, name, directory)
     splits = list(builder.info.splits)
+    official = _disjoint(builder, name)
     if split in splits:
-        source = PreparedSource(builder, split)
+        source = PreparedSource(builder, split, official.get(split))
         return source if split != "train" or "validation" in splits else split_validation(source)[0]
     if split == "validation" and "train" in splits:
-        return split_validation(PreparedSource(builder, "train"))[1]
+        return split_validation(PreparedSource(builder, "train", official.get("train")))[1]
     raise UserError(f"tfds:{name} has no split '{split}'; it has {', '.join(splits)}")
+
+
+def _disjoint(builder: tfds.core.DatasetBuilder, name: str) -> dict[str, dict[str, Any]]:
+    """What is known of each part; UserError if two share a subject. Empty where the set tells no subjects."""
+    if "subject" not in dict(builder.info.features.items()):
+        return {}
+    known = {split: _known(builder, split) for split in SPLITS if split in builder.info.splits}
+    for one, other in itertools.combinations(known, 2):
+        if shared := set(known[one]["subjects"]) & set(known[other]["subjects"]):
+            raise UserError(
+                f"tfds:{name} in {builder.data_path}: '{one}' and '{other}' share {len(shared)} of their "
+                f"subjects, such as '{min(shared)}': a subject belongs to one part; mend its builder"
+            )
+    return known
 
 
 def find_builder(name: str, directory: str | pathlib.Path | None = None) -> tfds.core.DatasetBuilder:
@@ -217,13 +271,21 @@ def _check_prepared(
     with _quiet():
         prepared = builder.is_prepared()
     if not prepared:
-        raise UserError(f"tfds:{name} is not prepared in {builder.data_dir}: run {command}")
+        earlier = _other_versions(builder)
+        note = f" (version {', '.join(earlier)}, which is there, is stored otherwise)" if earlier else ""
+        raise UserError(f"tfds:{name} is not prepared in {builder.data_dir}{note}: run {command}")
     formats = builder.info.available_file_formats()
     if not any(kind.value == FILE_FORMAT for kind in formats):
         have = ", ".join(sorted(kind.value for kind in formats))
         raise UserError(
             f"{builder.data_dir} holds {have} files, not {FILE_FORMAT}: remove it and run {command}"
         )
+
+
+def _other_versions(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """Versions of a set that lie beside the one that is read, such as those of an earlier release."""
+    folders = pathlib.Path(builder.data_dir).parent.glob("*.*.*/dataset_info.json")
+    return sorted({folder.parent.name for folder in folders} - {str(builder.version)})
 
 
 def _check_configuration(name: str) -> None:

@@ -39,6 +39,8 @@ class Source(Protocol):
 
     def shapes(self, field: str) -> list[tuple[int, ...]] | None: ...
 
+    def with_fields(self, fields: Sequence[str]) -> "Source": ...
+
     def blank(self) -> "Source": ...
 
 
@@ -77,6 +79,10 @@ class Records:
     def shapes(self, field: str) -> list[tuple[int, ...]] | None:
         """The shape of `field` in each record where that is known without reading, else None."""
         return None
+
+    def with_fields(self, fields: Sequence[str]) -> Source:
+        """The same records, of which `fields` alone are wanted; what others hold may be left unread."""
+        return self
 
     def blank(self) -> Source:
         """A source whose records have the same shapes and cost nothing; itself where reading is cheap."""
@@ -142,6 +148,9 @@ class _Subset(Records):
         known = self._source.shapes(field)
         return known and [known[index] for index in self._indices]
 
+    def with_fields(self, fields: Sequence[str]) -> Source:
+        return _Subset(self._source.with_fields(fields), self._indices, self.name)
+
     def blank(self) -> Source:
         return _Subset(self._source.blank(), self._indices, self.name)
 
@@ -200,7 +209,7 @@ class _Cached(Records):
 
 class _Joined(Records):
     def __init__(self, sources: Mapping[str, Source]):
-        self._sources = dict(sources)
+        self._sources = {name: source.with_fields(("image",)) for name, source in sources.items()}
         length = min(len(source) for source in sources.values())
         ids = ["|".join(source.ids[index] for source in sources.values()) for index in range(length)]
         subjects = [

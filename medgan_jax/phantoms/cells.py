@@ -10,6 +10,10 @@ Clutter: haze of crowded regions, nuclei out of focus (not labelled), debris bri
 background light. Spheroids: 1 to 4 aggregates of radius 0.38 (25 %), whose rims are fuzzy and whose insides
 pass as much light as the shaded background. Transparent cells: thickness up to 7 micrometres, refractive
 index 0.03 (20 %) above that of the medium.
+
+What deviates: fluorescence is exposed longer than in most of the Data Science Bowl's images, on a lighter
+background. The mean is 0.17 of the camera's range, theirs 0.045; the Wasserstein distance of the histograms is
+0.10 in the median, among real images 0.07 in the 95 % quantile.
 """
 
 from typing import Literal, get_args

@@ -73,7 +73,8 @@ class ParallelBeam:
 class FanBeam:
     """Rays from a point at `distance` pixels from the centre, on an arc of detectors `spacing` radians apart.
 
-    `views` positions of the source are spread evenly over `arc` radians; at 0 it stands above the image.
+    `views` positions of the source are spread evenly over `arc` radians; at 0 it stands above the image and
+    the rays are numbered from left to right, a quarter turn later it stands on the left.
     """
 
     views: int

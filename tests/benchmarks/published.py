@@ -56,9 +56,9 @@ def with_table(text: str, name: str, content: str) -> str:
     return f"{before}{begin}\n{content}\n{end}{rest.split(end, 1)[1]}"
 
 
-def publish(name: str, rows: list[dict], packages: tuple[str, ...]) -> None:
-    """Stores the rows, and writes the README's table of that name anew."""
-    record = {"rows": rows, "machine": machine(packages)}
+def publish(name: str, rows: list[dict], packages: tuple[str, ...], **measured) -> None:
+    """Stores the rows, with what they were made of, and writes the README's table of that name anew."""
+    record = {"rows": rows, "machine": machine(packages), **measured}
     RECORDS.mkdir(exist_ok=True)
     (RECORDS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     readme = ROOT / "README.md"

@@ -10,6 +10,7 @@ from scipy.ndimage import binary_dilation
 from skimage.filters import gaussian
 
 from medgan_jax.phantoms import fundus
+from tests.phantoms.image_statistics import spectrum_slope
 
 # Measured on ten images of CHASE_DB1, reduced to 128 x 128 pixels: slope of the power spectrum of the green
 # channel -2.97 (SD 0.14); vessels 8.2 % (1.5 %) of the field of view; best difference of Gaussians 0.67 Dice.
@@ -30,16 +31,6 @@ def program(sight, size=SIZE):
 @functools.cache
 def eyes(sight="disc", lesions=False):
     return jax.tree.map(np.asarray, program(sight)(KEYS(jax.random.key(5)), lesions))
-
-
-def spectrum_slope(image):
-    power = np.abs(np.fft.fftshift(np.fft.fft2(image - image.mean()))) ** 2
-    side = len(image)
-    radius = np.rint(np.hypot(*(np.indices(power.shape) - side // 2))).astype(int)
-    radial = np.bincount(radius.ravel(), power.ravel()) / np.bincount(radius.ravel())
-    frequency = np.arange(len(radial)) / side
-    fitted = (frequency >= 0.03) & (frequency <= 0.35)
-    return np.polyfit(np.log(frequency[fitted]), np.log(radial[fitted]), 1)[0]
 
 
 def dice(one, other):

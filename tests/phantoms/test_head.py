@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from medgan_jax.phantoms import head, head_anatomy
+from tests.phantoms.image_statistics import gradient_kurtosis, spectrum_slope
 
-# Measured on 100 proton-density slices of IXI (256 x 256) with the two functions below:
+# Measured on 100 proton-density slices of IXI (256 x 256) with the two functions of `image_statistics`:
 # slope -2.83 (SD 0.18), kurtosis 19.6 (SD 2.6); their histogram is 57 % air and peaks at 0.40 to 0.60.
 IXI_SLOPE, SLOPE_BOUND = -2.85, 0.4
 KURTOSIS_BOUNDS = 10, 40
@@ -45,24 +46,6 @@ def subjects(contrast="t1"):
 def small_slices():
     """The compiled `(keys, noise) -> slices` of 64 x 64 pixels."""
     return jax.jit(lambda keys, noise: head.head_slices(keys, 64, noise=noise, batch=4))
-
-
-def spectrum_slope(image):
-    """Slope of log power over log frequency, radially averaged, from 0.03 to 0.35 cycles a pixel."""
-    power = np.abs(np.fft.fftshift(np.fft.fft2(image - image.mean()))) ** 2
-    side = len(image)
-    radius = np.rint(np.hypot(*(np.indices(power.shape) - side // 2))).astype(int)
-    radial = np.bincount(radius.ravel(), power.ravel()) / np.bincount(radius.ravel())
-    frequency = np.arange(len(radial)) / side
-    fitted = (frequency >= 0.03) & (frequency <= 0.35)
-    return np.polyfit(np.log(frequency[fitted]), np.log(radial[fitted]), 1)[0]
-
-
-def gradient_kurtosis(image):
-    """Fourth over squared second central moment of the differences between neighbouring pixels."""
-    difference = np.concatenate([np.diff(image, axis=axis).ravel() for axis in (0, 1)])
-    difference = difference - difference.mean()
-    return np.mean(difference**4) / np.mean(difference**2) ** 2
 
 
 def test_shapes_types_and_ranges():

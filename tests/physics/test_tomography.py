@@ -111,6 +111,35 @@ def test_a_view_at_zero_sums_rows_and_a_disc_has_its_chord():
         np.testing.assert_allclose(central, 40, rtol=0.02)
 
 
+def chords(centre, size, geometry):
+    """Lengths within a disc of all rays of a fan beam, `(views, detectors)`, from the place of the source."""
+    turn = (geometry.arc * np.arange(geometry.views) / geometry.views)[:, None]
+    ray = turn + (np.arange(geometry.detectors) - geometry.detectors // 2) * geometry.spacing
+    # x to the right, y down: the source stands above, then on the left.
+    source_x, source_y = -geometry.distance * np.sin(turn), -geometry.distance * np.cos(turn)
+    away = (centre[0] - source_x) * np.cos(ray) - (centre[1] - source_y) * np.sin(ray)
+    return 2 * np.sqrt(np.maximum(size**2 - away**2, 0))
+
+
+def test_a_disc_beside_the_centre_has_the_chords_of_its_side_of_the_fan():
+    """A centred disc looks alike in a fan that is mirrored or turns the other way: this one does not."""
+    disc = np.clip(13 + 0.5 - radius(14, -11), 0, 1).astype(np.float32)
+    sinogram = np.asarray(project(disc, FAN))
+    expected = chords((14, -11), 13, FAN)
+    assert relative(sinogram, expected) < 0.03
+    for other in (sinogram[:, ::-1], np.roll(sinogram[::-1], 1, axis=0)):
+        assert relative(other, expected) > 0.5
+    # At first the source is above, so the rays on the right, of higher numbers, meet it.
+    assert expected[0].argmax() > FAN.detectors // 2 and sinogram[0].argmax() > FAN.detectors // 2
+
+
+def test_a_distant_fan_is_a_parallel_beam():
+    image = np.maximum(1 + body() / 1000, 0)
+    far = tomography.FanBeam(12, 65, 1e4, 1e-4)
+    parallel = tomography.ParallelBeam(12, 65, arc=2 * np.pi)
+    assert relative(project(image, far), project(image, parallel)) < 0.01
+
+
 @pytest.mark.parametrize(
     "geometry", [tomography.parallel_beam((SIDE, SIDE), 120), FAN], ids=["parallel", "fan"]
 )

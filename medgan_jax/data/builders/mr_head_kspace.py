@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from medgan_jax.data.processes import in_processes
+from medgan_jax.data.record_files import PlainWriter, array_feature
 from medgan_jax.data.sources import SPLITS, PhantomSource
 from medgan_jax.phantoms.head import head_slice
 from medgan_jax.physics import fourier
@@ -53,18 +54,21 @@ class MrHeadKspace(tfds.core.GeneratorBasedBuilder):
     processes: how many draw.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
-    RELEASE_NOTES = {"1.1.0": "arrays as raw bytes, which are read twice as fast"}  # noqa: RUF012
+    VERSION = tfds.core.Version("1.2.0")
+    RELEASE_NOTES = {  # noqa: RUF012
+        "1.1.0": "arrays as raw bytes, which are read twice as fast",
+        "1.2.0": "fields that are read alone",
+    }
     BUILDER_CONFIGS = [  # noqa: RUF012
         _config(kind, percent, size) for size in SIZES for kind in KINDS for percent in PERCENTS
     ]
-    DEFAULT_CONFIG_NAME = "gaussian1d_30"
+    DEFAULT_BUILDER_CONFIG_NAME = "gaussian1d_30"
     processes = 1
 
     def _info(self) -> tfds.core.DatasetInfo:
         size = self.builder_config.size
-        plane = functools.partial(tfds.features.Tensor, dtype=np.float32, encoding="bytes")
-        pattern = functools.partial(tfds.features.Tensor, dtype=np.uint8, encoding="bytes")
+        plane = functools.partial(array_feature, dtype=np.float32)
+        pattern = functools.partial(array_feature, dtype=np.uint8)
         return tfds.core.DatasetInfo(
             builder=self,
             description=self.__doc__,
@@ -91,6 +95,9 @@ class MrHeadKspace(tfds.core.GeneratorBasedBuilder):
         ):
             for record in records:
                 yield record["id"], record
+
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        return PlainWriter(self.info.file_format)
 
 
 def _draw(config: HeadKspaceConfig, split: str, start: int) -> list[dict[str, Any]]:

@@ -98,7 +98,7 @@ def _builder(public: PublicSet) -> type[PublicBuilder]:
     }
     if list(public.forms) != [""]:
         members["BUILDER_CONFIGS"] = [tfds.core.BuilderConfig(name=form) for form in public.forms]
-        members["DEFAULT_CONFIG_NAME"] = next(iter(public.forms))
+        members["DEFAULT_BUILDER_CONFIG_NAME"] = next(iter(public.forms))
     return type("".join(word.capitalize() for word in public.name.split("_")), (PublicBuilder,), members)
 
 
