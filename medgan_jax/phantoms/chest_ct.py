@@ -428,8 +428,11 @@ def _noise_profile(regions: dict) -> jax.Array:
 
 
 def _denoising_task(key: jax.Array) -> dict[str, jax.Array]:
-    """From a slice at a fraction of the dose to the same slice without noise, in the soft-tissue window."""
-    low, clean = (chest_ct_slice(key, 128, low_contrast=True, noise=noise) for noise in (100.0, 0.0))
+    """From a slice at a small fraction of the dose to the same slice without noise, in the soft-tissue window.
+
+    At 50 and 100 HU a table of intensities comes within 1.3 and 1.8 times the error of the small network.
+    """
+    low, clean = (chest_ct_slice(key, 128, low_contrast=True, noise=noise) for noise in (180.0, 0.0))
     images = [torso.windowed(each["image"], 40, 400) for each in (low, clean)]
     soft = (clean["labels"] != AIR) & (clean["labels"] != LUNG)
     return {"input": images[0], "target": images[1], "weight": soft[..., None].astype(jnp.float32)}
