@@ -249,3 +249,14 @@ def test_tasks_that_do_not_fit_are_refused():
 
 def test_names_of_tasks_are_unique():
     assert all(name == task.name for name, (_, task) in find_tasks().items())
+
+
+# Measured and below the bound: 0.796 of 0.8.
+NOT_YET = {"hippocampus_parts": "fails"}
+
+
+def test_every_task_has_a_record_of_its_phantom_that_holds():
+    states = {name: shortcuts.state_of(name, module) for name, (module, _) in find_tasks().items()}
+    wrong = {name: state for name, state in states.items() if state != NOT_YET.get(name, "holds")}
+    assert not wrong, f"`python -m medgan_jax.shortcuts {' '.join(wrong)}` measures what is {wrong}"
+    assert {path.stem for path in shortcuts.RECORDS.glob("*.json")} == set(states)

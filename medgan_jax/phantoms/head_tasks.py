@@ -86,7 +86,7 @@ def _effect(key: jax.Array) -> Mapping[str, jax.Array]:
 
 
 def _hippocampus(key: jax.Array) -> Mapping[str, jax.Array]:
-    # Half the noise: at voxels of 1.5 mm and with all of it the network stays at a Dice of 0.79.
+    # Half the noise: at voxels of 1.5 mm the network stays at a Dice of 0.796, with all of it at 0.792.
     drawn = hippocampus_volume(key, (32, 40, 32), noise=0.012)
     parts = jnp.stack([drawn["labels"] == part for part in (1, 2)], axis=-1)
     return {"input": drawn["image"], "target": parts.astype(jnp.float32)}
