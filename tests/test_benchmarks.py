@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.benchmarks import data_speed, published
 from tests.benchmarks.training_steps import games, jax_side, ours, table
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -80,3 +81,13 @@ def test_the_command_measures_both_sides(tmp_path):
     stored = [*command[:3], "--stored", "--output", str(tmp_path)]
     again = subprocess.run(stored, cwd=ROOT, timeout=300, capture_output=True, text=True)
     assert last in again.stdout and "jax" in again.stdout.splitlines()[-1], again.stderr[-2000:]
+
+
+def test_prepared_images_were_read_fast_and_training_did_not_wait_for_them():
+    record = json.loads((published.RECORDS / f"{data_speed.NAME}.json").read_text())
+    rates = record["slices_per_second_per_core"]
+    assert rates.keys() == data_speed.READ.keys() and all(rate["repeats"] >= 3 for rate in rates.values())
+    assert min(rates[what]["median"] for what in (data_speed.ALONE, data_speed.IMAGES)) >= 2000
+    assert record["training"]["waiting_for_data"] < 0.02
+    assert record["rows"] == data_speed.table_rows(record)
+    assert published.table(record) in (ROOT / "README.md").read_text()

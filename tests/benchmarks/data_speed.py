@@ -30,12 +30,10 @@ SLICES_PER_SECOND, SHARE_WAITED = 2000.0, 0.02
 NAME = "data-speed"
 # The default configuration of the phantoms' builder: an image, its complex form, and maps.
 DEFAULT = "phantoms/head_slice_t1_256"
+# Of the first two the speed is promised; the third is what an augmentation of whole records takes.
+ALONE, IMAGES, ALL = "images, stored alone", f"images of {DEFAULT}", f"all fields of {DEFAULT}"
 # What is read, as (set, fields); None takes all of them.
-READ = {
-    "images, stored alone": ("speed_of_heads", None),
-    f"images of {DEFAULT}": (DEFAULT, ("image",)),
-    f"all fields of {DEFAULT}": (DEFAULT, None),
-}
+READ = {ALONE: ("speed_of_heads", None), IMAGES: (DEFAULT, ("image",)), ALL: (DEFAULT, None)}
 
 
 class SpeedOfHeads(mr_head_kspace.MrHeadKspace):
@@ -131,7 +129,7 @@ def table_rows(measured: Mapping) -> list[dict[str, str]]:
     """The README's rows of what was measured of reading and of waiting."""
     rows = []
     for what, rate in measured.get("slices_per_second_per_core", {}).items():
-        wanted = f"{SLICES_PER_SECOND:.0f}" if what != f"all fields of {DEFAULT}" else ""
+        wanted = f"{SLICES_PER_SECOND:.0f}" if what != ALL else ""
         value = f"{rate['median']:.0f} ({rate['low']:.0f}–{rate['high']:.0f})"
         rows.append({"what": f"256² slices read a second: {what}", "value": value, "wanted": wanted})
     if "training" in measured:
